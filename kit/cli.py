@@ -1,0 +1,136 @@
+"""The command line: ``kit lab``, ``kit run 03``, ``kit build``, and so on. A thin face on the modules."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from kit import artifacts, doctor  # and nothing that needs a package: `kit doctor` must run without
+
+
+def lab(args: argparse.Namespace) -> int:
+    """Open JupyterLab on the first notebook."""
+    busy = doctor.port_problem(args.port)
+    if busy:
+        raise ValueError(f"{busy} Close what uses it, or choose another: kit lab --port {args.port + 1}")
+    from jupyterlab.labapp import LabApp
+
+    LabApp.launch_instance(
+        argv=[
+            f"--ServerApp.root_dir={artifacts.ROOT}",
+            f"--ServerApp.port={args.port}",
+            "--ServerApp.port_retries=0",
+            "--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb",
+            *args.jupyter,
+        ]
+    )
+    return 0
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run a chapter's notebook; with ``--save``, its deck too, and store the outputs in both."""
+    from nbclient.exceptions import CellExecutionError
+
+    from kit.lesson import bake, chapters
+
+    notebook = chapters.notebook(args.chapter)
+    deck = chapters.decks().get(notebook.name[:2])
+    try:
+        if not args.save:
+            _, seconds = bake.execute(notebook)
+            print(f"{notebook.name}: every cell ran, {seconds:.0f} s. Nothing was stored (--save would).")
+            return 0
+        for path in (notebook, deck) if deck else (notebook,):
+            seconds, left_out = bake.save(path)
+            print(f"{path.name}: ran in {seconds:.0f} s, stored, {path.stat().st_size / 1e6:.2f} MB.")
+            for text in left_out:
+                print(f"  not stored, from stderr of {text}", file=sys.stderr)
+    except CellExecutionError as e:
+        print(f"a cell failed:\n{e}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def build(args: argparse.Namespace) -> int:
+    """Build artifacts, list them, or delete the versions that no recipe makes any more."""
+    if args.list:
+        for s in artifacts.status():
+            size = f"{s.mb:6.1f} MB" if s.built else f"~{s.mb:5.0f} MB"
+            print(f"{s.name:16}{'built' if s.built else 'not built':12}{size}  {s.seconds:5.0f} s to build")
+        return 0
+    if args.clean:
+        print(f"{artifacts.clean()} old versions deleted.")
+        return 0
+    for name in args.names or artifacts.RECIPES:
+        print(f"{name}: {artifacts.get(name)}")
+    return 0
+
+
+def slides(args: argparse.Namespace) -> int:
+    """Export every deck to one HTML file that needs no network."""
+    from kit.lesson import chapters
+    from kit.lesson.slides import export
+
+    decks = chapters.decks()
+    for deck in decks.values():
+        page = export(deck)
+        print(f"{page}  ({page.stat().st_size / 1e6:.1f} MB)")
+    if not decks:
+        print("there are no decks yet.")
+    return 0
+
+
+def progress(args: argparse.Namespace) -> int:
+    """What the reader has solved and predicted so far."""
+    from kit.lesson.exercises import reached
+
+    for p in reached():
+        solved = f"{p.passed} of {p.exercises} exercises solved"
+        print(f"{p.chapter} {p.word:14}{solved}, {p.predictions} predictions made")
+    return 0
+
+
+def check_up(args: argparse.Namespace) -> int:
+    """Say whether this machine has what the kit needs."""
+    return doctor.report()
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser; each command's function stands in ``command``."""
+    p = argparse.ArgumentParser(prog="kit", description="Edge or cloud? Measure it.")
+    commands = p.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, function, help: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=help, description=function.__doc__)
+        sub.set_defaults(command=function)
+        return sub
+
+    sub = command("lab", lab, "open the notebooks in JupyterLab")
+    sub.add_argument("--port", type=int, default=8888)
+    sub.add_argument("jupyter", nargs="*", help="after --, options for JupyterLab: kit lab -- --no-browser")
+    sub = command("run", run, "run a chapter's notebook from top to bottom")
+    sub.add_argument("chapter", help="its number, such as 03")
+    sub.add_argument("--save", action="store_true", help="store the outputs (needs Chromium or Chrome)")
+    sub = command("build", build, "build the files that one chapter makes for the next")
+    sub.add_argument("names", nargs="*", help="which; all if left out")
+    group = sub.add_mutually_exclusive_group()
+    group.add_argument("--list", action="store_true", help="what is built, and how large")
+    group.add_argument("--clean", action="store_true", help="delete old versions")
+    command("slides", slides, "export the decks to HTML")
+    command("progress", progress, "what you have solved so far")
+    command("doctor", check_up, "check this machine")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit code: 0 done, 1 something failed or is missing, 2 wrong use."""
+    args = parser().parse_args(argv)
+    try:
+        return args.command(args)
+    except (artifacts.ArtifactError, ValueError) as e:
+        print(f"kit: {e}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("kit: stopped.", file=sys.stderr)
+        return 130

@@ -1,0 +1,63 @@
+"""The few shapes in which a lesson speaks: a card, a folded text, a table. Each also reads as plain text."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Sequence
+
+from IPython.display import display
+
+# Borders only: text keeps the colour of the reader's theme, light or dark.
+_BORDER = {
+    "right": "#2a9d4a",
+    "not yet": "#e08a00",
+    "open": "#7a8794",
+    "missing": "#c0392b",
+    "question": "#3b6fd4",
+    "result": "#3b6fd4",
+}
+_SIGN = {"right": "✓", "not yet": "↻", "open": "…", "missing": "!", "question": "?", "result": "→"}
+
+
+def card(kind: str, title: str, text: str) -> dict[str, str]:
+    """Display bundle of a bordered card. ``title`` and ``text`` are plain; `backquotes` become code."""
+    body = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
+    return {
+        "text/html": (
+            f'<div style="border-left:4px solid {_BORDER[kind]};padding:.3em .8em;margin:.3em 0">'
+            f"{_SIGN[kind]} <b>{html.escape(title)}</b> {body}</div>"
+        ),
+        "text/plain": f"{_SIGN[kind]} {title} {text}".rstrip(),
+    }
+
+
+def show(kind: str, title: str, text: str) -> None:
+    """Display a card."""
+    display(card(kind, title, text), raw=True)
+
+
+def fold(*parts: tuple[str, str]) -> None:
+    """Display texts that open with a click: ``(summary, inner HTML)`` each."""
+    plain = [f"{summary}\n{html.unescape(re.sub('<[^>]+>', '', inner))}" for summary, inner in parts]
+    bundle = {
+        "text/html": "".join(
+            f"<details><summary>{html.escape(summary)}</summary>{inner}</details>" for summary, inner in parts
+        ),
+        "text/plain": "\n".join(plain),
+    }
+    display(bundle, raw=True)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Display a small table."""
+    lines = [header, *rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    plain = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines]
+    cells = ["".join(f"<td>{html.escape(c)}</td>" for c in row) for row in rows]
+    head = "".join(f"<th>{html.escape(c)}</th>" for c in header)
+    bundle = {
+        "text/html": f"<table><tr>{head}</tr>" + "".join(f"<tr>{c}</tr>" for c in cells) + "</table>",
+        "text/plain": "\n".join(plain),
+    }
+    display(bundle, raw=True)

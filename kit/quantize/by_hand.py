@@ -1,0 +1,169 @@
+"""Rounding weights to a few bits, in NumPy, small enough to follow with a pencil.
+
+Not here: quantized arithmetic. Every function gives back codes that can be turned into floats again,
+so that the error can be seen. Weights are [inputs, outputs], as ONNX ``MatMul`` takes them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """Weights as small integers: ``weight = (code - zero) * scale``.
+
+    Attributes:
+        codes: integers; [inputs, outputs], or [outputs, blocks, block] when made by blocks.
+        scale: size of one step, float32, broadcastable against ``codes``.
+        zero: the code that stands for 0.
+        bits: bits of one code when packed.
+        shape: shape of the weights, [inputs, outputs].
+    """
+
+    codes: np.ndarray
+    scale: np.ndarray
+    zero: np.ndarray | int
+    bits: int
+    shape: tuple[int, ...]
+
+    def dequantize(self) -> np.ndarray:
+        """Back to float32, in the shape of the weights."""
+        w = ((self.codes.astype(np.float32) - self.zero) * self.scale).astype(np.float32)
+        if w.shape == self.shape:
+            return w
+        inputs, outputs = self.shape
+        return w.reshape(outputs, -1)[:, :inputs].T
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes once packed: the codes, and float32 scales. A zero point costs one byte a scale."""
+        zeros = 0 if isinstance(self.zero, int) else self.zero.size
+        return -(-self.codes.size * self.bits // 8) + self.scale.size * 4 + zeros
+
+
+def affine_int8(w: np.ndarray, axis: int | None = None) -> Quantized:
+    """Spread 256 steps between the smallest and the largest weight, so that 0 stays exactly 0.
+
+    Args:
+        w: weights.
+        axis: keep one scale for each index along this axis (1: one per output, "per channel");
+            ``None``: one scale for all of them ("per tensor").
+
+    Source: Jacob et al., 2018, "Quantization and Training of Neural Networks for Efficient
+    Integer-Arithmetic-Only Inference", equation 1.
+    """
+    others = None if axis is None else tuple(i for i in range(w.ndim) if i != axis)
+    low = np.minimum(w.min(axis=others, keepdims=True), 0)
+    high = np.maximum(w.max(axis=others, keepdims=True), 0)
+    scale = (high - low) / 255
+    scale = np.where(scale == 0, 1, scale).astype(np.float32)
+    zero = np.clip(np.rint(-low / scale) - 128, -128, 127).astype(np.int8)
+    codes = np.clip(np.rint(w / scale) + zero, -128, 127).astype(np.int8)
+    return Quantized(codes, scale, zero, 8, w.shape)
+
+
+def symmetric_int8(w: np.ndarray, axis: int) -> Quantized:
+    """127 steps to each side of 0, one scale per index along ``axis``. No zero point to carry along."""
+    others = tuple(i for i in range(w.ndim) if i != axis)
+    scale = np.abs(w).max(axis=others, keepdims=True) / 127
+    scale = np.where(scale == 0, 1, scale).astype(np.float32)
+    return Quantized(np.rint(w / scale).astype(np.int8), scale, 0, 8, w.shape)
+
+
+def _steps(blocks: np.ndarray, bits: int) -> np.ndarray:
+    """Scale of each block: its largest weight, with its sign, becomes the lowest code exactly."""
+    peak = np.take_along_axis(blocks, np.abs(blocks).argmax(-1)[..., None], -1)
+    scale = peak / -(2 ** (bits - 1))
+    return np.where(scale == 0, 1, scale).astype(np.float32)
+
+
+def _codes(blocks: np.ndarray, scale: np.ndarray, bits: int) -> np.ndarray:
+    half = 2 ** (bits - 1)
+    return np.clip(np.rint(blocks / scale) + half, 0, 2 * half - 1).astype(np.uint8)
+
+
+def block_nbits(w: np.ndarray, bits: int, block: int = 32) -> Quantized:
+    """Give every ``block`` weights of one output a scale of their own, so that few bits are enough.
+
+    Args:
+        w: weights, [inputs, outputs].
+        bits: 2, 3, 4 or 8.
+        block: weights that share a scale; a smaller block is more exact and needs more bytes.
+
+    Raises:
+        ValueError: not a matrix, or another number of bits.
+
+    Source: the layout of ONNX Runtime's ``MatMulNBits``, and of GGUF's Q4_0.
+    """
+    if w.ndim != 2 or bits not in (2, 3, 4, 8):
+        raise ValueError(f"need a matrix and 2, 3, 4 or 8 bits, got shape {w.shape} and {bits} bits.")
+    inputs, outputs = w.shape
+    padded = np.zeros((-(-inputs // block) * block, outputs), np.float32)
+    padded[:inputs] = w
+    blocks = np.ascontiguousarray(padded.T).reshape(outputs, -1, block)  # [outputs, blocks, block]
+    scale = _steps(blocks, bits)
+    return Quantized(_codes(blocks, scale, bits), scale, 2 ** (bits - 1), bits, w.shape)
+
+
+def gptq(w: np.ndarray, x: np.ndarray, bits: int, block: int = 32, damp: float = 0.01) -> Quantized:
+    """Round one input's weights after the other; the inputs still to come make up for each error.
+
+    Args:
+        w: weights, [inputs, outputs]; ``inputs`` must be a multiple of ``block``.
+        x: what the layer sees on real data, [samples, inputs].
+        bits, block: as in ``block_nbits``.
+        damp: added to the Hessian's diagonal, relative to its mean, to keep it invertible.
+
+    Source: Frantar et al., 2023, "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained
+    Transformers", algorithm 1, without its lazy batches.
+    """
+    inputs, outputs = w.shape
+    if inputs % block:
+        raise ValueError(f"{inputs} inputs are not a multiple of the block of {block}.")
+    hessian = x.T.astype(np.float64) @ x  # [inputs, inputs]: how inputs move together
+    hessian += np.eye(inputs) * damp * np.trace(hessian) / inputs
+    upper = np.linalg.cholesky(np.linalg.inv(hessian)).T  # row k: how the later inputs can help k
+    left = w.astype(np.float64).copy()
+    codes = np.empty((outputs, inputs // block, block), np.uint8)
+    scales = np.empty((outputs, inputs // block, 1), np.float32)
+    for k in range(inputs):
+        b, i = divmod(k, block)
+        if i == 0:  # the scale is fixed when a block begins, from the weights as they are by now
+            scales[:, b] = _steps(left[k : k + block].T, bits)
+        codes[:, b, i] = _codes(left[k][:, None], scales[:, b], bits)[:, 0]
+        rounded = (codes[:, b, i].astype(np.float64) - 2 ** (bits - 1)) * scales[:, b, 0]
+        error = (left[k] - rounded) / upper[k, k]  # [outputs]
+        left[k + 1 :] -= np.outer(upper[k, k + 1 :], error)
+    return Quantized(codes, scales, 2 ** (bits - 1), bits, w.shape)
+
+
+def awq_scale(w: np.ndarray, x: np.ndarray, bits: int, block: int = 32) -> np.ndarray:
+    """Find by how much to enlarge each input's weights before rounding, [inputs].
+
+    Weights that meet large inputs matter most. ``s * w`` is rounded instead of ``w``, and the input is
+    divided by ``s``; the best power of the mean input is taken from a grid, as the paper does.
+
+    Source: Lin et al., 2024, "AWQ: Activation-aware Weight Quantization", equations 4 and 5.
+    """
+    size = np.abs(x).mean(0) + 1e-8  # [inputs]
+    target = x @ w
+
+    def loss(s: np.ndarray) -> float:
+        return float(np.square(x / s @ block_nbits(w * s[:, None], bits, block).dequantize() - target).mean())
+
+    grid = [(size / np.sqrt(size.max() * size.min())) ** a for a in np.linspace(0, 1, 11)]
+    return min(grid, key=loss)
+
+
+def sqnr_db(exact: np.ndarray, rounded: np.ndarray) -> float:
+    """Signal to quantization noise, in dB: 6 dB more is half the error. Infinite if nothing was lost."""
+    noise = float(np.square(exact - rounded).mean())
+    return float("inf") if noise == 0 else 10 * np.log10(float(np.square(exact).mean()) / noise)
+
+
+def relative_error(exact: np.ndarray, rounded: np.ndarray) -> float:
+    """Length of the error against the length of the exact values (0.1: one tenth)."""
+    return float(np.linalg.norm(exact - rounded) / np.linalg.norm(exact))
