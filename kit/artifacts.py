@@ -68,24 +68,41 @@ class Recipe:
     sources: tuple[str, ...] = ()
 
 
-_TEXT = ("kit.data", "kit.models", "people.csv", "questions.csv", "phrases.csv")
+_INTENT = (
+    "kit.data",
+    "kit.models.intent",
+    "kit.train.loop",
+    "kit.train.confidence",
+    "people.csv",
+    "questions.csv",
+    "phrases.csv",
+)
+_GRAPHS = ("kit.quantize.graphs", "kit.quantize.by_hand")
 
 # Every artifact of the kit, in the order of the chapters. A new chapter adds its lines here.
+# fmt: off
 RECIPES: dict[str, Recipe] = {
     r.name: r
     for r in (
-        Recipe("intent.pt", "intent.pt.safetensors", "kit.train:build_intent", (), 90, 15, _TEXT),
+        Recipe("intent.pt", "intent.safetensors", "kit.train.loop:build_intent", (), 80, 15, _INTENT),
+        Recipe("train.study", "study.json", "kit.train.study:build_study", (), 60, 1, _INTENT),
         Recipe("intent.onnx", "intent.onnx", "kit.export:build_intent", ("intent.pt",), 10, 15),
-        Recipe("intent.int8", "intent.int8.onnx", "kit.quantize:build_intent_int8", ("intent.onnx",), 5, 4),
-        Recipe("smollm2.hf", "smollm2-hf", "kit.export:build_smollm2_hf", (), 15, 545),
-        Recipe("smollm2.plain", "smollm2-plain", "kit.export:build_smollm2_plain", ("smollm2.hf",), 60, 545),
-        Recipe("smollm2.fp32", "smollm2.fp32.onnx", "kit.quantize:build_smollm2_fp32", ("smollm2.hf",), 10, 545),
-        Recipe("smollm2.int8", "smollm2.int8.onnx", "kit.quantize:build_smollm2_int8", ("smollm2.fp32",), 10, 140),
-        Recipe("smollm2.int4", "smollm2.int4.onnx", "kit.quantize:build_smollm2_int4", ("smollm2.fp32",), 15, 205),
         Recipe("minilm.onnx", "minilm.onnx", "kit.export:build_minilm", (), 15, 95),
-        Recipe("minilm.int8", "minilm.int8.onnx", "kit.quantize:build_minilm_int8", ("minilm.onnx",), 10, 25),
+        Recipe("smollm2.hf", "smollm2-hf", "kit.export:build_smollm2_hf", (), 10, 545),
+        Recipe("smollm2.plain", "smollm2-plain", "kit.export:build_smollm2_plain", ("smollm2.hf",), 60, 545),
+        Recipe("smollm2.fp32", "smollm2.fp32.onnx", "kit.quantize.builders:build_smollm2_fp32",
+               ("smollm2.hf",), 10, 545),
+        Recipe("intent.int8", "intent.int8.onnx", "kit.quantize.builders:build_intent_int8",
+               ("intent.onnx",), 5, 4, _GRAPHS),
+        Recipe("minilm.int8", "minilm.int8.onnx", "kit.quantize.builders:build_minilm_int8",
+               ("minilm.onnx",), 5, 25, _GRAPHS),
+        Recipe("smollm2.int8", "smollm2.int8.onnx", "kit.quantize.builders:build_smollm2_int8",
+               ("smollm2.fp32",), 10, 140, _GRAPHS),
+        Recipe("smollm2.int4", "smollm2.int4.onnx", "kit.quantize.builders:build_smollm2_int4",
+               ("smollm2.fp32",), 10, 100, _GRAPHS),
     )
 }
+# fmt: on
 
 
 def home() -> Path:

@@ -19,11 +19,11 @@ import numpy as np
 from kit import models
 
 
-def session(path: str | Path, threads: int = 2, **options: Any) -> Any:
-    """Open an ONNX file for running on the CPU.
+def session(path: str | Path | bytes, threads: int = 2, **options: Any) -> Any:
+    """Open an ONNX model for running on the CPU.
 
     Args:
-        path: the ``.onnx`` file.
+        path: the ``.onnx`` file, or a model in memory (``model.SerializeToString()``).
         threads: threads inside one operator. More than the machine has cores makes it slower.
         options: further attributes of ``onnxruntime.SessionOptions``, such as
             ``graph_optimization_level``.
@@ -34,7 +34,7 @@ def session(path: str | Path, threads: int = 2, **options: Any) -> Any:
     Raises:
         FileNotFoundError: no such file.
     """
-    if not Path(path).is_file():
+    if not isinstance(path, bytes) and not Path(path).is_file():
         raise FileNotFoundError(
             f"no ONNX file at {path}. Artifacts of the kit are built by kit.artifacts.get(name)."
         )
@@ -46,7 +46,8 @@ def session(path: str | Path, threads: int = 2, **options: Any) -> Any:
     settings.log_severity_level = 3
     for name, value in options.items():
         setattr(settings, name, value)
-    return ort.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+    model = path if isinstance(path, bytes) else str(path)
+    return ort.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
 
 
 class ContextFull(ValueError):
@@ -57,7 +58,7 @@ class Engine:
     """A decoder with a KV cache, for one conversation at a time.
 
     Args:
-        path: a fused graph: ``artifacts.get("smollm2.fp32")``, ``.int8`` or ``.int4``.
+        path: a fused graph, as for ``session``: ``artifacts.get("smollm2.fp32")``, ``.int8`` or ``.int4``.
         context: tokens that the KV cache can hold, prompt and answer together.
         threads: threads of the session.
 
@@ -70,11 +71,12 @@ class Engine:
         ValueError: the graph has no KV cache inputs.
     """
 
-    def __init__(self, path: str | Path, context: int = 512, threads: int = 2) -> None:
+    def __init__(self, path: str | Path | bytes, context: int = 512, threads: int = 2) -> None:
         self.session = session(path, threads)
         pasts = [i for i in self.session.get_inputs() if i.name.startswith("past_key_values.")]
         if not pasts:
-            raise ValueError(f"{Path(path).name} has no past_key_values inputs: it keeps no KV cache.")
+            names = ", ".join(i.name for i in self.session.get_inputs())
+            raise ValueError(f"the graph has no past_key_values inputs, so no KV cache; it has: {names}.")
         _, self.heads, _, self.head_size = pasts[0].shape
         self.layers, self.context, self.past = len(pasts) // 2, context, 0
         self.vocab = self.session.get_outputs()[0].shape[-1]
@@ -102,7 +104,7 @@ class Engine:
         total = self.past + new
         if total > self.context:
             raise ContextFull(
-                f"the cache holds {self.context} tokens and {total} are needed ({self.past} kept, {new} new). "
+                f"the cache holds {self.context} tokens, {total} are needed ({self.past} kept, {new} new). "
                 "Shorten the text, reset() the engine, or open it with a larger context."
             )
         io.bind_input("attention_mask", "cpu", 0, np.int64, (1, total), self._mask.ctypes.data)

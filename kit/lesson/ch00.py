@@ -1,4 +1,4 @@
-"""Exercises of chapter 00: round trips and budgets, with pencil and paper or with Python."""
+"""Exercises of chapter 00: round trips, bad luck and budgets, with pencil and paper or with Python."""
 
 from kit.lesson.exercises import Exercise, number
 
@@ -46,24 +46,32 @@ EXERCISES = (
     Exercise(
         id="00.3",
         task=(
-            "A far cloud answers after 40 ms of network and 2 ms of computing, plus a jitter of any value "
-            "from 0 to 80 ms, each value as likely as the other. Which fraction of the requests takes longer "
-            "than 100 ms?"
+            "Your service promises that 95% of the answers are there within 100 ms. The cloud computes for "
+            "2 ms and the jitter is 20 ms. How long may the round trip without jitter be, in ms? "
+            "`start_here.what_if(round_trip_ms, 20, 0, 2).cloud_within` is the share that is in time."
         ),
         check=number(
-            0.275,
+            38.1,
+            within=0.02,
+            unit="ms",
             traps={
-                0.725: "That is the fraction that meets the budget.",
-                27.5: "Right, in percent. Give a fraction, between 0 and 1.",
-                0.25: "Did you count the 2 ms of computing?",
-                0.5: "The mean is 82 ms. How far into the jitter lies 100 ms?",
+                98: "That leaves no room for jitter at all.",
+                78: "The jitter is 20 ms on average, but one answer in twenty has three times that.",
+                84.1: "At this distance half of the answers are in time. The promise is 95%.",
+                0.95: "That is the share. Which round trip makes it so?",
             },
         ),
         hints=(
-            "How much jitter uses up the budget?",
-            "A request is late if its jitter is above 100 - 42 = 58 ms. Which part of 0 to 80 is that?",
+            "Try some: is the share at a round trip of 10 ms above 0.95? At 90 ms?",
+            "Give `what_if` many round trips at once, `np.arange(0, 100, 0.1)`, and take the largest one "
+            "whose share is at least 0.95.",
         ),
-        solution="answer = (80 - (100 - 40 - 2)) / 80",
-        wrong="answer = (100 - 40 - 2) / 80",
+        setup="import numpy as np\nfrom kit import start_here",
+        solution=(
+            "round_trips = np.arange(0, 100, 0.1)\n"
+            "in_time = start_here.what_if(round_trips, 20, 0, 2).cloud_within\n"
+            "answer = round_trips[in_time >= 0.95].max()"
+        ),
+        wrong="answer = 100 - 2 - 20",
     ),
 )

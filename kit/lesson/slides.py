@@ -19,7 +19,7 @@ import nbformat
 from kit.lesson import bake, chapters
 
 DECK = Path(__file__).with_name("deck")
-ROOM = (1130, 480)  # what a slide offers a figure below its heading, in points
+ROOM = (1130, 530)  # what a slide offers a figure below its heading, in points
 _CODE = re.compile(r"(```.*?```|`[^`\n]+`)", re.S)  # text in backquotes holds no formulas
 _MATH = re.compile(r"\$\$(.+?)\$\$|(?<![\\$\w])\$(?=\S)([^$\n]+?)(?<=\S)\$(?![\d$])", re.S)
 

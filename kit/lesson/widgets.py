@@ -60,7 +60,7 @@ def predict(key: str, question: str, unit: str = "", choices: Sequence[str] | No
         try:
             value = change["new"] if choices else _number(change["new"])
             answers.save("predictions", key, value)
-            note.value = "Kept. Now see."
+            note.value = "Kept. Run the cells below to compare."
         except ValueError as e:
             note.value = str(e)
         except OSError as e:

@@ -35,20 +35,25 @@ class IntentNet(nn.Module):
 
     1. Every n-gram of bytes becomes a bucket number by integer arithmetic on shifted bytes, inside
        the graph: a runtime needs to feed bytes and nothing else.
-    2. A bucket has a vector and a weight (both learned). A sentence is the weighted mean of its
-       n-grams, beside the largest value that any position reaches in each dimension.
-    3. Two small layers turn that into one logit per intent.
+    2. A bucket has a weight, a vector and one vote per intent, all learned.
+    3. The votes of a sentence add up, as in a linear model.
+    4. Beside them, a small head reads the weighted mean of the vectors and the largest value that any
+       position reaches in each dimension. A logit is vote plus head.
 
     The hashing trick: Weinberger et al. 2009; n-gram vectors pooled for classification: Joulin et
-    al. 2016 (fastText).
+    al. 2016 (fastText); a linear model and a deep one added up: Cheng et al. 2016 (wide and deep).
 
     Args:
-        sizes: lengths of the n-grams in bytes, ascending from 1 without gaps.
+        classes: number of intents.
+        sizes: n-grams of 1 to this many bytes.
         buckets: rows of the table; a prime spreads the hash well.
         dim: width of a vector.
         hidden: width of the head.
         dropout: share of the head's inputs, and of n-grams, dropped in training.
     """
+
+    table: Tensor
+    temperature: Tensor
 
     def __init__(
         self,
@@ -57,14 +62,16 @@ class IntentNet(nn.Module):
         buckets: int = 32749,
         dim: int = 64,
         hidden: int = 128,
-        dropout: float = 0.3,
+        dropout: float = 0.4,
     ) -> None:
         super().__init__()
         self.config = {
-            "classes": classes, "sizes": sizes, "buckets": buckets, "dim": dim, "hidden": hidden, "dropout": dropout,
+            "classes": classes, "sizes": sizes, "buckets": buckets,
+            "dim": dim, "hidden": hidden, "dropout": dropout,
         }  # fmt: skip
         self.sizes, self.buckets, self.dropout = sizes, buckets, dropout
         self.vectors = nn.Embedding(buckets, dim)
+        self.votes = nn.Embedding(buckets, classes)
         self.weights = nn.Embedding(buckets, 1)
         self.head = nn.Sequential(
             nn.LayerNorm(2 * dim),
@@ -77,11 +84,12 @@ class IntentNet(nn.Module):
         self.register_buffer("table", _byte_table(), persistent=False)
         self.register_buffer("temperature", torch.ones(()))  # set after training, see train.calibrate
         nn.init.normal_(self.vectors.weight, std=0.1)
+        nn.init.zeros_(self.votes.weight)
         nn.init.zeros_(self.weights.weight)
 
     def ngrams(self, text: Tensor) -> Tensor:
         """Bucket of every n-gram by its last byte: int32 [batch, length] -> int32 [batch, length, sizes]."""
-        text = self.table[text]
+        text = self.table[text.long()]
         hashed, found = torch.zeros_like(text), []
         for n in range(self.sizes):  # the n-gram one byte longer: add the byte n places back
             shifted = F.pad(text, (n, 0))[:, : text.shape[1]]
@@ -97,10 +105,11 @@ class IntentNet(nn.Module):
         weights = self.weights(buckets).squeeze(-1).exp() * real  # [batch, length, sizes]
         if self.training:  # a sentence must not hang on one n-gram
             weights = weights * (torch.rand_like(weights) > self.dropout)
-        mean = (vectors * weights.unsqueeze(-1)).sum((1, 2))  # [batch, dim]
-        mean = mean / (weights * weights).sum((1, 2)).clamp(min=1e-6).sqrt().unsqueeze(-1)
+        scale = (weights * weights).sum((1, 2)).clamp(min=1e-6).rsqrt().unsqueeze(-1)  # [batch, 1]
+        votes = (self.votes(buckets) * weights.unsqueeze(-1)).sum((1, 2)) * scale  # [batch, classes]
+        mean = (vectors * weights.unsqueeze(-1)).sum((1, 2)) * scale  # [batch, dim]
         peak = F.gelu(vectors.sum(2)).masked_fill(~real, -1.0).amax(1)  # [batch, dim]
-        return self.head(torch.cat([mean, peak], dim=-1)) / self.temperature
+        return (votes + self.head(torch.cat([mean, peak], dim=-1))) / self.temperature
 
 
 def save_intent(model: IntentNet, path: Path) -> None:

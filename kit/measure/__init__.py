@@ -1,0 +1,7 @@
+"""Measurements that can be trusted: time, memory, size, and the limits of this machine."""
+
+from kit.measure.limits import Machine, machine
+from kit.measure.memory import peak_memory, size_mb
+from kit.measure.timing import Timing, compare, ratio, timeit
+
+__all__ = ["Machine", "Timing", "compare", "machine", "peak_memory", "ratio", "size_mb", "timeit"]

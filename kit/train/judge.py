@@ -1,0 +1,57 @@
+"""The baseline, and how the models are judged."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from kit import data
+from kit.data import Example
+from kit.models.intent import IntentNet
+from kit.train.confidence import probabilities
+
+
+def baseline(examples: Sequence[Example], lang: str) -> Any:
+    """TF-IDF of characters (and of words, for English) and a linear SVM, for one language.
+
+    Returns:
+        A scikit-learn pipeline: ``.predict(texts)`` gives labels.
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.pipeline import make_pipeline, make_union
+    from sklearn.svm import LinearSVC
+
+    features = [TfidfVectorizer(analyzer="char", ngram_range=(1, 5), sublinear_tf=True, min_df=2)]
+    if lang == "en":
+        features.append(TfidfVectorizer(token_pattern=r"\S+", ngram_range=(1, 2), sublinear_tf=True))
+    own = [e for e in examples if e.lang == lang]
+    return make_pipeline(make_union(*features), LinearSVC(C=1.0)).fit(
+        [e.text for e in own], [e.label for e in own]
+    )
+
+
+def correct(model: IntentNet, examples: Sequence[Example]) -> np.ndarray:
+    """Whether each example got its own label: bool [len(examples)]."""
+    return probabilities(model, examples).argmax(1) == data.labels(examples)
+
+
+def accuracy(hits: np.ndarray) -> tuple[float, float, float]:
+    """Share of hits in percent with its 95% interval (Wilson 1927): (value, low, high)."""
+    n, p, z = len(hits), float(np.mean(hits)), 1.96
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return 100 * p, 100 * (centre - half), 100 * (centre + half)
+
+
+def confusions(model: IntentNet, examples: Sequence[Example], most: int = 10) -> list[dict[str, Any]]:
+    """The mix-ups that happen most: what it was, what the model said, how often, and one sentence."""
+    said = [data.INTENTS[i] for i in probabilities(model, examples).argmax(1)]
+    wrong = [(e, s) for e, s in zip(examples, said, strict=True) if e.label != s]
+    rows = []
+    for (was, said_), n in Counter((e.label, s) for e, s in wrong).most_common(most):
+        text = min((e.text for e, s in wrong if (e.label, s) == (was, said_)), key=len)
+        rows.append({"it was": was, "the model said": said_, "times": n, "for example": text})
+    return rows
