@@ -191,9 +191,9 @@ def title(fig):
 
 
 def test_titles_say_what_was_found():
-    assert "The far cloud spends 100% of its time" in title(start_here.where_the_time_goes(RUNS))
+    assert "100.0% of the far cloud's 208 ms are network" in title(start_here.where_the_time_goes(RUNS))
     found = title(start_here.response_times(RUNS))
-    assert found == "Within 100 ms: device 100%, near cloud 100%, middle cloud 50%, far cloud 0%"
+    assert found == "Answered within 100 ms: device 100%, near 100%, middle 50%, far 0%"
     spoken = Spoken("a b c", np.array([500.0, 600.0, 1700.0]))
     assert "after 0.5 s, the last after 1.7 s" in title(start_here.tokens_over_time(spoken))
 
@@ -206,7 +206,7 @@ def test_each_tier_keeps_its_colour():
 
 
 @pytest.mark.parametrize(
-    ("device_ms", "says"), [(60, "even at a round trip of 44.6 ms"), (1, "no cloud is near enough")]
+    ("device_ms", "says"), [(60, "break-even: a round trip of 44.6 ms"), (1, "no cloud is near enough")]
 )
 def test_the_break_even_is_in_the_title(device_ms, says):
     assert says in title(start_here.break_even(40, 15, device_ms, 5))

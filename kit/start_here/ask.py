@@ -25,6 +25,11 @@ CLOUDS: dict[str, tuple[str, ...]] = {
 """Each cloud's way: ids of ``kit.facts.networks()``, whose round trips add up."""
 
 
+def ms(time_ms: float) -> str:
+    """A time as people read it: whole milliseconds, with tenths below ten."""
+    return f"{time_ms:.0f}" if time_ms >= 10 else f"{time_ms:.1f}"
+
+
 @dataclass(frozen=True)
 class Answer:
     """What came back for one command, and when.
@@ -47,8 +52,7 @@ class Answer:
         return self.network_ms + self.compute_ms
 
     def __str__(self) -> str:
-        times = (self.total_ms, self.network_ms, self.compute_ms)
-        total, network, compute = (f"{t:5.0f}" if t >= 10 else f"{t:5.1f}" for t in times)
+        total, network, compute = (f"{ms(t):>5}" for t in (self.total_ms, self.network_ms, self.compute_ms))
         return f"{total} ms = {network} network + {compute} computing   {self.label} ({self.confidence:.0%})"
 
 

@@ -11,7 +11,7 @@ from IPython.core.display import HTML
 
 from kit import artifacts, data, facts, plots
 from kit.plots import number
-from kit.start_here.ask import CLOUDS, Answer, Spoken, total_ms, within
+from kit.start_here.ask import CLOUDS, Answer, Spoken, ms, total_ms, within
 from kit.start_here.compare import BUDGET_MS, what_if
 
 _TINTS = dict(zip(CLOUDS, ("#56B4E9", plots.COLOURS["cloud"], "#003A5C"), strict=True))
@@ -25,13 +25,14 @@ def clouds_table() -> HTML:
         ways = [facts.networks()[link] for link in links]
         rows.append(
             {
-                "": cloud,
+                "": cloud.replace(" ", "\N{NO-BREAK SPACE}"),
+                "median (ms)": sum(w.rtt_p50_ms or 0 for w in ways),
                 "way": " + ".join(f"{w.kind} ({w.id})" for w in ways),
-                "median round trip (ms)": sum(w.rtt_p50_ms or 0 for w in ways),
                 "source": " + ".join(w.source.split(";")[0] for w in ways),
             }
         )
-    return plots.table(rows)
+    near, *_, far = (row["median (ms)"] for row in rows)
+    return plots.table(rows, note=f"The far cloud is {number(far / near)} times as far away as the near one.")
 
 
 def where_the_time_goes(runs: Mapping[str, Sequence[Answer]]) -> go.Figure:
@@ -47,7 +48,7 @@ def where_the_time_goes(runs: Mapping[str, Sequence[Answer]]) -> go.Figure:
     low, high = np.array([np.percentile(t, [5, 95]) for t in totals.values()]).T
     network, compute = np.array(list(parts.values())).T
     fig = go.Figure()
-    fig.add_bar(y=names, x=network, orientation="h", marker={"color": tints, "opacity": 0.45})
+    fig.add_bar(y=names, x=network, orientation="h", marker={"color": tints, "opacity": 0.6})
     fig.add_bar(y=names, x=compute, orientation="h", marker={"color": tints})
     middle = network + compute
     fig.add_scatter(
@@ -62,24 +63,27 @@ def where_the_time_goes(runs: Mapping[str, Sequence[Answer]]) -> go.Figure:
         x=np.maximum(high, middle),
         mode="text",
         text=[
-            f"  <b>{number(n + c)} ms</b>" + (f" = {number(n)} network + {number(c)} computing" if n else "")
+            f"  <b>{ms(n + c)} ms</b>" + (f" = {ms(n)} network + {ms(c)} computing" if n else "")
             for n, c in zip(network, compute, strict=True)
         ],
         textposition="middle right",
         cliponaxis=False,
     )
     fig.update_traces(showlegend=False, hoverinfo="skip")
-    fig.update_layout(barmode="stack", height=330, xaxis_range=[0, high.max() * 1.75])
+    fig.update_layout(barmode="stack", height=330, xaxis_range=[0, high.max() * 2.1])
     fig.update_yaxes(autorange="reversed")
-    title = f"The {slowest} spends {road:.0%} of its time on the road: the network, not the model, is slow"
+    title = (
+        f"{road:.1%} of the {slowest}'s {ms(parts[slowest].sum())} ms are network: "
+        "it is not the model that makes you wait"
+    )
     return plots.style(fig, title, x="median response time (ms); whiskers: 9 answers out of 10")
 
 
 def response_times(runs: Mapping[str, Sequence[Answer]], budget_ms: float = BUDGET_MS) -> go.Figure:
     """Distribution of the response times of each tier, and the budget."""
     times = {name: total_ms(answers) for name, answers in runs.items()}
-    kept = ", ".join(f"{name} {within(answers, budget_ms):.0%}" for name, answers in runs.items())
-    title = f"Within {number(budget_ms)} ms: {kept}"
+    shares = [f"{name.split()[0]} {within(answers, budget_ms):.0%}" for name, answers in runs.items()]
+    title = f"Answered within {number(budget_ms)} ms: {', '.join(shares)}"
     fig = plots.cdf(times, title=title, x="response time (ms)", log_x=True)
     ours = {plots.colour(name, i): _TINTS[name] for i, name in enumerate(times)}
     traces: Any = fig.data
@@ -122,10 +126,11 @@ def tokens_over_time(spoken: Spoken) -> go.Figure:
         mode="markers+text",
         marker={"size": 11, "color": plots.COLOURS["cloud"]},
         text=["  first token", "without streaming you would wait until here  "],
-        textposition=["middle right", "middle left"],
+        textposition=["bottom right", "middle left"],
         cliponaxis=False,
     )
     fig.update_traces(showlegend=False)
+    fig.update_yaxes(range=[-0.12 * len(seconds), 1.1 * len(seconds)], tick0=0)
     return plots.style(fig, title, x="time since the question (s)", y="tokens of the answer")
 
 
@@ -159,7 +164,7 @@ def break_even(round_trip_ms: float, jitter_ms: float, device_ms: float, cloud_m
     x = np.linspace(0, 300, 61)
     middle, low, high = (x + cloud_ms - jitter_ms * np.log(1 - q) for q in (0.5, 0.05, 0.95))
     even = float(here.break_even_ms)
-    turning = f"even at a round trip of {number(even)} ms" if even >= 0 else "no cloud is near enough"
+    turning = f"break-even: a round trip of {number(even)} ms" if even >= 0 else "no cloud is near enough"
     title = (
         f"The device is first in {here.device_first:.0%} of the requests ({turning}). "
         f"Within {number(BUDGET_MS)} ms: device {here.device_within:.0%}, cloud {here.cloud_within:.0%}"
@@ -183,5 +188,5 @@ def break_even(round_trip_ms: float, jitter_ms: float, device_ms: float, cloud_m
         showlegend=False,
     )
     if 0 <= even <= 300:
-        fig.add_annotation(x=even, y=device_ms, text="even", ax=0, ay=-45, arrowwidth=1.5)
+        fig.add_annotation(x=even, y=device_ms, text="break-even", ax=0, ay=-45, arrowwidth=1.5)
     return plots.style(fig, title)

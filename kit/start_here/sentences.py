@@ -8,16 +8,16 @@ import numpy as np
 from IPython.core.display import Markdown
 
 from kit.plots import number
-from kit.start_here.ask import CLOUDS, Answer, total_ms
+from kit.start_here.ask import CLOUDS, Answer, ms, total_ms
 
 
 def read_race(runs: Mapping[str, Sequence[Answer]]) -> Markdown:
     """How many times slower the clouds were."""
     median = {name: float(np.median(total_ms(answers))) for name, answers in runs.items()}
-    times = ", ".join(f"the {c} {number(median[c] / median['device'])} times" for c in CLOUDS)
+    near, *others = (f"the {c}{{}} {median[c] / median['device']:,.0f} times" for c in CLOUDS)
     return Markdown(
-        f"The same model gave the same answer everywhere. Compared with the device "
-        f"({number(median['device'])} ms), {times} as long."
+        f"The device answered in {ms(median['device'])} ms. {near.format(' took').capitalize()} as long, "
+        f"{', '.join(o.format('') for o in others)}. The model and its answer were the same everywhere."
     )
 
 
@@ -26,7 +26,7 @@ def read_hundred(runs: Mapping[str, Sequence[Answer]], labels: Sequence[str]) ->
     p50, p99 = np.percentile(total_ms(runs["middle cloud"]), [50, 99])
     right = np.mean([a.label == label for a, label in zip(runs["device"], labels, strict=True)])
     return Markdown(
-        f"The middle cloud is fine *usually* ({number(p50)} ms), but one answer in a hundred takes "
-        f"{number(p99 / p50)} times as long: people remember that one. And a fast answer is not yet a right "
+        f"The middle cloud is fine *usually* ({ms(p50)} ms), but one answer in a hundred takes "
+        f"{p99 / p50:.1f} times as long: people remember that one. And a fast answer is not yet a right "
         f"one: the model understood {right:.0%} of these commands, wherever it ran. Chapter 01 is about that."
     )
