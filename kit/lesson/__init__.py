@@ -10,6 +10,7 @@ A notebook needs one line, ``from kit import lesson``. The files behind it:
 """
 
 from kit.lesson.exercises import check, hint, progress, solution
+from kit.lesson.render import say
 from kit.lesson.widgets import predict, predicted, whatif
 
-__all__ = ["check", "hint", "predict", "predicted", "progress", "solution", "whatif"]
+__all__ = ["check", "hint", "predict", "predicted", "progress", "say", "solution", "whatif"]

@@ -6,7 +6,7 @@ import html
 import re
 from collections.abc import Sequence
 
-from IPython.display import display
+from IPython.display import Markdown, display
 
 # Borders only: text keeps the colour of the reader's theme, light or dark.
 _BORDER = {
@@ -35,6 +35,11 @@ def card(kind: str, title: str, text: str) -> dict[str, str]:
 def show(kind: str, title: str, text: str) -> None:
     """Display a card."""
     display(card(kind, title, text), raw=True)
+
+
+def say(text: str) -> None:
+    """Display Markdown: the sentence under a result, with the numbers of this run in it."""
+    display(Markdown(text))
 
 
 def fold(*parts: tuple[str, str]) -> None:

@@ -108,6 +108,30 @@ def block_nbits(w: np.ndarray, bits: int, block: int = 32) -> Quantized:
     return Quantized(_codes(blocks, scale, bits), scale, 2 ** (bits - 1), bits, w.shape)
 
 
+def rounded(w: np.ndarray, bits: int, scales: str = "blocks", block: int = 32) -> Quantized:
+    """Round to any number of bits, with one scale for all, one per output, or one per block.
+
+    Args:
+        w: weights, [inputs, outputs].
+        bits: 2 to 8.
+        scales: ``"per tensor"``, ``"per channel"`` (one per output) or ``"blocks"``.
+        block: weights that share a scale, for ``"blocks"``; it must divide the inputs.
+
+    Raises:
+        ValueError: other bits or scales, or a block that does not divide the inputs.
+    """
+    inputs, outputs = w.shape
+    shapes = {"per tensor": (1, 1, -1), "per channel": (outputs, 1, -1), "blocks": (outputs, -1, block)}
+    if not 2 <= bits <= 8 or scales not in shapes or (scales == "blocks" and inputs % block):
+        raise ValueError(
+            f"need 2 to 8 bits, scales {', '.join(shapes)}, and a block that divides the {inputs} inputs; "
+            f"got {bits} bits, scales {scales!r}, blocks of {block}."
+        )
+    groups = np.ascontiguousarray(w.T).reshape(shapes[scales])
+    scale = _steps(groups, bits)
+    return Quantized(_codes(groups, scale, bits), scale, 2 ** (bits - 1), bits, w.shape)
+
+
 def gptq(w: np.ndarray, x: np.ndarray, bits: int, block: int = 32, damp: float = 0.01) -> Quantized:
     """Round one input's weights after the other; the inputs still to come make up for each error.
 
@@ -118,7 +142,7 @@ def gptq(w: np.ndarray, x: np.ndarray, bits: int, block: int = 32, damp: float =
         damp: added to the Hessian's diagonal, relative to its mean, to keep it invertible.
 
     Source: Frantar et al., 2023, "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained
-    Transformers", algorithm 1, without its lazy batches.
+    Transformers", algorithm 1.
     """
     inputs, outputs = w.shape
     if inputs % block:
@@ -126,17 +150,19 @@ def gptq(w: np.ndarray, x: np.ndarray, bits: int, block: int = 32, damp: float =
     hessian = x.T.astype(np.float64) @ x  # [inputs, inputs]: how inputs move together
     hessian += np.eye(inputs) * damp * np.trace(hessian) / inputs
     upper = np.linalg.cholesky(np.linalg.inv(hessian)).T  # row k: how the later inputs can help k
-    left = w.astype(np.float64).copy()
+    left = w.astype(np.float64)
     codes = np.empty((outputs, inputs // block, block), np.uint8)
     scales = np.empty((outputs, inputs // block, 1), np.float32)
-    for k in range(inputs):
-        b, i = divmod(k, block)
-        if i == 0:  # the scale is fixed when a block begins, from the weights as they are by now
-            scales[:, b] = _steps(left[k : k + block].T, bits)
-        codes[:, b, i] = _codes(left[k][:, None], scales[:, b], bits)[:, 0]
-        rounded = (codes[:, b, i].astype(np.float64) - 2 ** (bits - 1)) * scales[:, b, 0]
-        error = (left[k] - rounded) / upper[k, k]  # [outputs]
-        left[k + 1 :] -= np.outer(upper[k, k + 1 :], error)
+    for b, start in enumerate(range(0, inputs, block)):
+        end = start + block
+        scales[:, b] = _steps(left[start:end].T, bits)  # fixed now, from the weights as they have become
+        errors = np.empty((block, outputs))
+        for i, k in enumerate(range(start, end)):
+            codes[:, b, i] = _codes(left[k][:, None], scales[:, b], bits)[:, 0]
+            kept = (codes[:, b, i].astype(np.float64) - 2 ** (bits - 1)) * scales[:, b, 0]
+            errors[i] = (left[k] - kept) / upper[k, k]  # [outputs]
+            left[k + 1 : end] -= np.outer(upper[k, k + 1 : end], errors[i])
+        left[end:] -= upper[start:end, end:].T @ errors  # the later blocks, all at once: much faster
     return Quantized(codes, scales, 2 ** (bits - 1), bits, w.shape)
 
 
@@ -154,7 +180,7 @@ def awq_scale(w: np.ndarray, x: np.ndarray, bits: int, block: int = 32) -> np.nd
     def loss(s: np.ndarray) -> float:
         return float(np.square(x / s @ block_nbits(w * s[:, None], bits, block).dequantize() - target).mean())
 
-    grid = [(size / np.sqrt(size.max() * size.min())) ** a for a in np.linspace(0, 1, 11)]
+    grid = [(size / np.sqrt(size.max() * size.min())) ** a for a in np.linspace(0, 1, 11, dtype=np.float32)]
     return min(grid, key=loss)
 
 

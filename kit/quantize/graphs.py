@@ -203,6 +203,17 @@ def weights_nbits(model: onnx.ModelProto, bits: int, block: int = 32) -> onnx.Mo
     return edit.done()
 
 
+def tables_int8(model: onnx.ModelProto) -> onnx.ModelProto:
+    """INT8 tables, one scale a row; matrices stay as they are."""
+    edit = _Edit(model)
+    for node in model.graph.node:
+        if (table := edit.table(node)) is not None:
+            edit.rounded_table(node, table)
+        else:
+            edit.nodes.append(node)
+    return edit.done()
+
+
 def fake_quantize(
     model: onnx.ModelProto,
     rounding: Callable[[np.ndarray], np.ndarray],

@@ -1,18 +1,15 @@
-"""What rounding costs: perplexity, a probe on embeddings, and which matrix minds most."""
+"""What rounding costs: perplexity, and a probe on embeddings."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 
 from kit import artifacts, models
-from kit.engine import Engine, session, tokenizer
-from kit.quantize.graphs import fake_quantize, matrices
+from kit.engine import Engine, tokenizer
 
 
 def passages() -> list[str]:
@@ -67,23 +64,3 @@ def probe(train_x: np.ndarray, train_y: Sequence, test_x: np.ndarray, test_y: Se
     from sklearn.linear_model import LogisticRegression
 
     return float(LogisticRegression(C=10, max_iter=1000).fit(train_x, train_y).score(test_x, test_y))
-
-
-def sensitivity(
-    path: Path, evaluate: Callable[[Any], float], rounding: Callable[[np.ndarray], np.ndarray]
-) -> dict[str, float]:
-    """Round one matrix at a time and evaluate the model: which layer minds most?
-
-    Args:
-        path: an ONNX file of at most some 100 MB; it is opened once per matrix.
-        evaluate: session -> a score.
-        rounding: as in ``fake_quantize``.
-
-    Returns:
-        Score by layer, in the order of the graph.
-    """
-    model = onnx.load(path)
-    return {
-        label: evaluate(session(fake_quantize(model, rounding, {name}).SerializeToString()))
-        for name, label in matrices(model).items()
-    }

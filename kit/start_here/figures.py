@@ -108,7 +108,7 @@ def tokens_over_time(spoken: Spoken) -> go.Figure:
     """Tokens of a streamed answer as they arrived."""
     seconds = spoken.arrived_ms / 1e3
     title = (
-        f"The first word after {number(seconds[0])} s, the last after {number(seconds[-1])} s: "
+        f"The first word after {seconds[0]:.2g} s, the last after {seconds[-1]:.2g} s: "
         "streaming lets you read while it writes"
     )
     fig = go.Figure()

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from IPython.core.display import Markdown
 
-from kit.plots import number
 from kit.start_here.ask import CLOUDS, Answer, ms, total_ms
 
 

@@ -39,7 +39,7 @@ def with_people(n: int, seed: int = 0) -> list[Example]:
 def build_study(out: Path) -> None:
     """The artifact ``train.study``: short trainings with fewer real sentences and with smaller models."""
     mix = {kind: size // 2 for kind, size in MIX.items()}
-    learning = [{"people": n, **_measured(train(with_people(n), n=EPOCHS, mix=mix))} for n in PEOPLE]
+    learning = [{"sentences": n, **_measured(train(with_people(n), n=EPOCHS, mix=mix))} for n in PEOPLE]
     sizes = []
     for shape in SHAPES:
         model = train(everything("train"), n=EPOCHS, mix=mix, report=None, **shape)
