@@ -29,7 +29,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -85,11 +85,13 @@ RECIPES: dict[str, Recipe] = {
     r.name: r
     for r in (
         Recipe("intent.pt", "intent.safetensors", "kit.train.loop:build_intent", (), 80, 15, _INTENT),
-        Recipe("train.study", "study.json", "kit.train.study:build_study", (), 60, 1, _INTENT),
-        Recipe("intent.onnx", "intent.onnx", "kit.export:build_intent", ("intent.pt",), 10, 15),
-        Recipe("minilm.onnx", "minilm.onnx", "kit.export:build_minilm", (), 15, 95),
-        Recipe("smollm2.hf", "smollm2-hf", "kit.export:build_smollm2_hf", (), 10, 545),
-        Recipe("smollm2.plain", "smollm2-plain", "kit.export:build_smollm2_plain", ("smollm2.hf",), 60, 545),
+        Recipe("train.study", "study.json", "kit.train.study:build_study", (), 60, 1,
+               (*_INTENT, "kit.train.judge")),
+        Recipe("intent.onnx", "intent.onnx", "kit.export.builders:build_intent", ("intent.pt",), 10, 15),
+        Recipe("minilm.onnx", "minilm.onnx", "kit.export.builders:build_minilm", (), 15, 95),
+        Recipe("smollm2.hf", "smollm2-hf", "kit.export.builders:build_smollm2_hf", (), 10, 545),
+        Recipe("smollm2.plain", "smollm2-plain", "kit.export.builders:build_smollm2_plain",
+               ("smollm2.hf",), 60, 545),
         Recipe("smollm2.fp32", "smollm2.fp32.onnx", "kit.quantize.builders:build_smollm2_fp32",
                ("smollm2.hf",), 10, 545),
         Recipe("intent.int8", "intent.int8.onnx", "kit.quantize.builders:build_intent_int8",
@@ -128,20 +130,35 @@ def _code(source: str) -> str:
         body = getattr(node, "body", None)
         if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef) and body:
             first = body[0]
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and len(body) > 1:
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
                 node.body = body[1:]
     return ast.dump(tree)
+
+
+def _module_file(module: str) -> Path:
+    """Where a module's code is. The module is not imported: that would load torch to list a folder."""
+    top, *rest = module.split(".")
+    spec = importlib.util.find_spec(top)
+    file = Path(spec.origin) if spec and spec.origin else Path(top)
+    if not rest:
+        return file
+    place = file.parent.joinpath(*rest)
+    return place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
 
 
 @cache
 def _source_hash(source: str) -> str:
     """Hash of a module's code, or of a file in ``datasets/``."""
-    if source.endswith((".csv", ".toml")):
-        return hashlib.sha256((DATASETS / source).read_bytes()).hexdigest()
-    spec = importlib.util.find_spec(source)
-    if spec is None or spec.origin is None:
-        raise ArtifactError(f"module {source!r} is not part of this installation. Run: pip install -e .")
-    return hashlib.sha256(_code(Path(spec.origin).read_text("utf-8")).encode()).hexdigest()
+    try:
+        if source.endswith((".csv", ".toml")):
+            return hashlib.sha256((DATASETS / source).read_bytes()).hexdigest()
+        code = _code(_module_file(source).read_text("utf-8"))
+    except (OSError, SyntaxError) as e:
+        raise ArtifactError(
+            f"{source}, which an artifact is made with, cannot be read ({e}). If you did not change it, "
+            "install the kit again: pip install -e ."
+        ) from e
+    return hashlib.sha256(code.encode()).hexdigest()
 
 
 def fingerprint(name: str) -> str:
@@ -168,10 +185,11 @@ def _sha256(file: Path) -> str:
 
 
 def _manifest(target: Path) -> dict:
-    """What the store wrote down about ``target``; empty if it is not there or not readable."""
+    """What the store wrote down about ``target``; empty if it is not there or damaged."""
     try:
-        return json.loads((target.parent / "manifest.json").read_text())
-    except (OSError, ValueError):
+        found = json.loads((target.parent / "manifest.json").read_text("utf-8"))
+        return found if found["sha256"].keys() and found["bytes"] + found["seconds"] >= 0 else {}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return {}
 
 
@@ -187,12 +205,10 @@ def _intact(target: Path) -> bool:
         file = target.parent / rel
         try:
             stat = file.stat()
+            seen = (str(file), stat.st_mtime_ns, stat.st_size)
+            if seen not in _verified and _sha256(file) != digest:
+                return False
         except OSError:
-            return False
-        seen = (str(file), stat.st_mtime_ns, stat.st_size)
-        if seen in _verified:
-            continue
-        if _sha256(file) != digest:
             return False
         _verified.add(seen)
     return True
@@ -232,13 +248,25 @@ def _progress(text: str, seconds: float) -> Iterator[None]:
         bar.close()
 
 
+def _why(r: Recipe, e: Exception) -> str:
+    """What went wrong while building, and what to do."""
+    if getattr(e, "errno", None) == errno.ENOSPC or "No space left on device" in str(e):
+        return (
+            f"the disk is full while building {r.name} ({e}). Free some space in {home()}, "
+            "or set KIT_HOME to a folder on another disk."
+        )
+    if isinstance(e, ImportError):
+        return f"building {r.name} needs a package that is missing ({e}). See what else is: kit doctor."
+    return f"building {r.name} failed in {r.builder}: {type(e).__name__}: {e}"
+
+
 def _build(r: Recipe, target: Path) -> None:
     """Run the recipe in a scratch folder, then move the result into place in one step."""
     place = target.parent
     scratch = place.with_name(place.name + ".part")
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
+    shutil.rmtree(scratch, ignore_errors=True)  # of a build that was killed
     try:
+        scratch.mkdir(parents=True)
         free_mb = shutil.disk_usage(scratch).free / 1e6
         if free_mb < r.mb * 1.2:
             raise OSError(errno.ENOSPC, f"{free_mb:.0f} MB free, about {r.mb * 1.2:.0f} MB needed")
@@ -248,7 +276,7 @@ def _build(r: Recipe, target: Path) -> None:
         with _progress(f"building {r.name}", r.seconds):
             builder(scratch / r.file, *(path(parent) for parent in r.needs))
         if not (scratch / r.file).exists():
-            raise ArtifactError(f"{r.builder} left no {r.file}: a builder must write the path it is given.")
+            raise FileNotFoundError(f"it left no {r.file}. A builder must write the path that it is given.")
         files = _files(scratch / r.file)
         manifest = {
             "artifact": r.name,
@@ -257,26 +285,29 @@ def _build(r: Recipe, target: Path) -> None:
             "built": time.strftime("%Y-%m-%dT%H:%M:%S"),
             "seconds": round(time.monotonic() - start, 1),
         }
-        (scratch / "manifest.json").write_text(json.dumps(manifest, indent=1))
+        (scratch / "manifest.json").write_text(json.dumps(manifest, indent=1), "utf-8")
         shutil.rmtree(place, ignore_errors=True)
         os.replace(scratch, place)
-    except OSError as e:
-        if e.errno == errno.ENOSPC:
-            raise ArtifactError(
-                f"the disk is full while building {r.name} ({e.strerror}). Free some space in {home()}, "
-                "or set KIT_HOME to a folder on another disk. Nothing half-made was kept."
-            ) from e
+    except ArtifactError:
         raise
+    except Exception as e:
+        raise ArtifactError(f"{_why(r, e)} Nothing half-made was kept.") from e
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _writable(folder: Path) -> None:
+def _lock(folder: Path) -> AbstractContextManager:
+    """Make ``folder`` and take its lock, waiting for whoever has it."""
     try:
+        from filelock import FileLock
+
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
+        return FileLock(folder / ".lock").acquire()
+    except ImportError as e:
+        raise ArtifactError("the package filelock is missing. See what else is: kit doctor.") from e
+    except (OSError, NotImplementedError) as e:  # the latter: a file system without locks
         raise ArtifactError(
-            f"cannot write to {folder} ({e.strerror}). Set KIT_HOME to a folder that you may write to."
+            f"cannot write to {folder} ({e}). Set KIT_HOME to a folder that you may write to."
         ) from e
 
 
@@ -289,17 +320,14 @@ def get(name: str) -> Path:
     Raises:
         ArtifactError: unknown name, full disk, folder not writable, or a builder that failed.
     """
-    from filelock import FileLock
-
     r, target = recipe(name), path(name)
     if _intact(target):
         return target
     for parent in r.needs:
         get(parent)
-    _writable(home() / name)
-    with FileLock(home() / name / ".lock"):
+    with _lock(home() / name):
         if not _intact(target):  # else another process built it while this one waited
-            if target.exists():
+            if target.parent.exists():
                 print(f"{name} is damaged: building it again.", file=sys.stderr)
             _build(r, target)
     return target
@@ -332,6 +360,7 @@ def status() -> list[Status]:
 def clean() -> int:
     """Delete versions that no recipe makes any more. Returns the number of folders removed."""
     keep = {path(name).parent for name in RECIPES}
+    keep |= {p.with_name(p.name + ".part") for p in keep}  # another process may be building it
     old = [p for p in home().glob("*/*") if p.is_dir() and p not in keep]
     for folder in old:
         shutil.rmtree(folder, ignore_errors=True)

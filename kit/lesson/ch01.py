@@ -6,35 +6,39 @@ EXERCISES = (
     Exercise(
         id="01.1",
         task=(
-            "The bytes of 'on' are 111 and 110. The rolling hash of a pair is (last byte + 257 × the byte before) "
-            "modulo the number of buckets. With 1009 buckets, which bucket does 'on' get?"
+            "The bytes of 'on' are 111 and 110. The rolling hash of a pair is (last byte + 257 × the byte "
+            "before) modulo the number of buckets. With 1009 buckets, which bucket does 'on' get?"
         ),
         check=number(
             (110 + 257 * 111) % 1009,
             within=0.0001,
             traps={
-                (111 + 257 * 110) % 1009: "That is the bucket of 'no': the last byte comes without the factor.",
+                (111 + 257 * 110)
+                % 1009: "That is the bucket of 'no': the last byte comes without the factor.",
                 110 + 257 * 111: "That is before the modulo: divide by 1009 and keep the remainder.",
                 (110 + 257 * 111) // 1009: "That is the quotient. Keep the remainder: % in Python.",
             },
         ),
-        hints=("The last byte of 'on' is n, 110.", "Python's % gives the remainder: (110 + 257 * 111) % 1009."),
+        hints=(
+            "The last byte of 'on' is n, 110.",
+            "Python's % gives the remainder: (110 + 257 * 111) % 1009.",
+        ),
         solution="answer = (110 + 257 * 111) % 1009",
         wrong="answer = (111 + 257 * 110) % 1009",
     ),
     Exercise(
         id="01.2",
         task=(
-            "A colleague fills 800 templates with 25 phrases each, shuffles the 20,000 sentences, and takes 20 percent "
-            "of them for the test. How many of the 800 templates do you expect in the test AND in training? "
-            "(Round to a whole number.)"
+            "A colleague fills 800 templates with 25 phrases each, shuffles the 20,000 sentences, and takes "
+            "20 percent of them for the test. How many of the 800 templates do you expect in the test AND "
+            "in training? (Round to a whole number.)"
         ),
         check=number(
             797,
             within=0.005,
             traps={
-                160: "That is how many templates a split by template would hold back. Here sentences are shuffled.",
-                640: "80 percent of the sentences train. But one sentence is enough for a template to be known.",
+                160: "A split by template would hold back that many. Here sentences are shuffled.",
+                640: "80 percent of the sentences train. But one sentence is enough to know a template.",
                 0: "Zero would be the honest split. Shuffled sentences of one template land on both sides.",
             },
         ),
@@ -48,8 +52,8 @@ EXERCISES = (
     Exercise(
         id="01.3",
         task=(
-            "For one sentence the two best logits are 3.0 and 1.0; the others do not matter. Without temperature the "
-            "model is 88% sure. How sure is it, as a fraction, at a temperature of 0.75?"
+            "For one sentence the two best logits are 3.0 and 1.0; the others do not matter. Without "
+            "temperature the model is 88% sure. How sure is it, as a fraction, at a temperature of 0.75?"
         ),
         check=number(
             0.935,
@@ -68,9 +72,10 @@ EXERCISES = (
     Exercise(
         id="01.4",
         task=(
-            "A home says 100 commands and 20 other things a day. The device acts if its score is above a threshold, and "
-            "sends the rest to the cloud. At this threshold it acts on 96% of the commands, of which 90% are right, "
-            "and on 10% of the other things. How many wrong actions does it take in a day?"
+            "A home says 100 commands and 20 other things a day. The device acts if its score is above a "
+            "threshold, and sends the rest to the cloud. At this threshold it acts on 96% of the commands, "
+            "of which 90% are right, and on 10% of the other things. How many wrong actions does it take "
+            "in a day?"
         ),
         check=number(
             11.6,
@@ -81,7 +86,10 @@ EXERCISES = (
                 2: "Those are the other things. Commands go wrong, too.",
             },
         ),
-        hints=("Two kinds of wrong actions: commands misread, and talk taken for a command.", "96 × 0.1 + 20 × 0.1"),
+        hints=(
+            "Two kinds of wrong actions: commands misread, and talk taken for a command.",
+            "96 × 0.1 + 20 × 0.1",
+        ),
         solution="answer = 100 * 0.96 * (1 - 0.90) + 20 * 0.10",
         wrong="answer = 100 * (1 - 0.90) + 20 * 0.10",
     ),

@@ -1,7 +1,11 @@
 """Chapter 03: what do 8 and 4 bits buy, and what do they cost?
 
-``by_hand`` rounds weights in NumPy, ``graphs`` rewrites ONNX files, ``quality`` measures the loss,
-``builders`` makes the artifacts.
+- ``by_hand``: rounding weights in NumPy
+- ``graphs``: rewriting ONNX files; ``builders`` makes the artifacts with it
+- ``quality``: perplexity, embeddings, a probe on them
+- ``workbench``: a model whose weights can be exchanged while it is open
+- ``exam``: what each variant lost, and how fast it is
+- ``figures``, ``tables`` and ``sentences``: what a result looks like, and what it says
 """
 
 from kit.quantize.builders import (
@@ -18,8 +22,34 @@ from kit.quantize.by_hand import (
     block_nbits,
     gptq,
     relative_error,
+    rounded,
     sqnr_db,
     symmetric_int8,
+)
+from kit.quantize.exam import (
+    Exam,
+    Mark,
+    decoding,
+    edge_marks,
+    exam,
+    inputs_of,
+    latencies,
+    lost_points,
+    one_by_one,
+    opened_mb,
+    speed_choice,
+)
+from kit.quantize.figures import (
+    bits_and_blocks,
+    bits_curve,
+    by_channel,
+    by_hand_bars,
+    layer_bars,
+    minilm_front,
+    number_line,
+    outliers,
+    remedies,
+    smollm2_front,
 )
 from kit.quantize.graphs import (
     bf16,
@@ -27,38 +57,97 @@ from kit.quantize.graphs import (
     int8_dynamic,
     int8_static,
     matrices,
+    tables_int8,
     to_fp16,
     weights_int8_dynamic,
     weights_nbits,
 )
-from kit.quantize.quality import embed, minilm_inputs, passages, perplexity, probe, sensitivity
+from kit.quantize.quality import embed, minilm_inputs, passages, perplexity, probe
+from kit.quantize.sentences import (
+    read_bits,
+    read_edge,
+    read_eight,
+    read_five,
+    read_remedies,
+    read_smollm2,
+    read_trap,
+)
+from kit.quantize.tables import (
+    claims_table,
+    edge_table,
+    machine_table,
+    minilm_table,
+    sixteen_bits,
+    smollm2_table,
+    where_the_bytes_are,
+)
+from kit.quantize.workbench import Workbench, sensitivity, short
 
 __all__ = [
+    "Exam",
+    "Mark",
     "Quantized",
+    "Workbench",
     "affine_int8",
     "awq_scale",
     "bf16",
+    "bits_and_blocks",
+    "bits_curve",
     "block_nbits",
     "build_intent_int8",
     "build_minilm_int8",
     "build_smollm2_fp32",
     "build_smollm2_int4",
     "build_smollm2_int8",
+    "by_channel",
+    "by_hand_bars",
+    "claims_table",
+    "decoding",
+    "edge_marks",
+    "edge_table",
     "embed",
+    "exam",
     "fake_quantize",
     "gptq",
+    "inputs_of",
     "int8_dynamic",
     "int8_static",
+    "latencies",
+    "layer_bars",
+    "lost_points",
+    "machine_table",
     "matrices",
+    "minilm_front",
     "minilm_inputs",
+    "minilm_table",
+    "number_line",
+    "one_by_one",
+    "opened_mb",
+    "outliers",
     "passages",
     "perplexity",
     "probe",
+    "read_bits",
+    "read_edge",
+    "read_eight",
+    "read_five",
+    "read_remedies",
+    "read_smollm2",
+    "read_trap",
     "relative_error",
+    "remedies",
+    "rounded",
     "sensitivity",
+    "short",
+    "sixteen_bits",
+    "smollm2_front",
+    "smollm2_table",
+    "speed_choice",
     "sqnr_db",
     "symmetric_int8",
+    "tables_int8",
     "to_fp16",
     "weights_int8_dynamic",
     "weights_nbits",
+    "where_the_bytes_are",
 ]

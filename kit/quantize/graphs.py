@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from kit import models
 from kit.quantize.by_hand import block_nbits, symmetric_int8
 
 MICROSOFT = "com.microsoft"  # the domain of ONNX Runtime's own operators
@@ -275,13 +276,14 @@ def int8_static(
         def get_next(self) -> dict[str, np.ndarray] | None:  # type: ignore[override]
             return next(self.left, None)
 
-    quantize_static(
-        str(path_in),
-        str(path_out),
-        Reader(),
-        quant_format=QuantFormat.QDQ,
-        per_channel=per_channel,
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-        op_types_to_quantize=["MatMul", "Gemm"],
-    )
+    with models.quiet():  # it would advise preparing the graph, which is done already
+        quantize_static(
+            str(path_in),
+            str(path_out),
+            Reader(),
+            quant_format=QuantFormat.QDQ,
+            per_channel=per_channel,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            op_types_to_quantize=["MatMul", "Gemm"],
+        )

@@ -6,6 +6,7 @@ So one session serves every way of rounding. Accuracy is real here; size is coun
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,6 @@ def sensitivity(
 
 
 def short(label: str) -> str:
-    """A label of MiniLM or SmolLM2 in few letters: ``layer 4 intermediate``."""
-    words = [w for w in label.split(".") if w not in ("bert", "encoder", "layer", "attention", "self", "model")]
-    words = ["layer " + w if w.isdigit() else w for w in words if w not in ("layers", "mlp", "attn", "MatMul")]
-    return " ".join("attention" if w == "dense" and "attention.output" in label else w for w in words)
+    """A label of MiniLM or SmolLM2 in few words: ``layer 4 intermediate``."""
+    kept = re.sub(r"bert\.encoder\.|model\.|attention\.self\.|mlp\.|\.dense|\.MatMul", "", label)
+    return kept.replace("layers.", "layer ").replace(".", " ")

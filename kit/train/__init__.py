@@ -5,7 +5,7 @@ may be trusted, ``study`` repeats short trainings to answer how much data and ho
 """
 
 from kit.train.confidence import auroc, calibrate, command_score, ece, probabilities, temperature
-from kit.train.judge import accuracy, baseline, confusions, correct
+from kit.train.judge import accuracy, baseline, baseline_correct, by_speech, confusions, correct, mixups
 from kit.train.loop import EPOCHS, MIX, chatter, draw, epochs, everything, train
 from kit.train.study import with_people
 
@@ -15,6 +15,8 @@ __all__ = [
     "accuracy",
     "auroc",
     "baseline",
+    "baseline_correct",
+    "by_speech",
     "calibrate",
     "chatter",
     "command_score",
@@ -24,6 +26,7 @@ __all__ = [
     "ece",
     "epochs",
     "everything",
+    "mixups",
     "probabilities",
     "temperature",
     "train",

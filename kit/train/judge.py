@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,38 @@ def accuracy(hits: np.ndarray) -> tuple[float, float, float]:
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     return 100 * p, 100 * (centre - half), 100 * (centre + half)
+
+
+def baseline_correct(pipelines: Mapping[str, Any], examples: Sequence[Example]) -> np.ndarray:
+    """Whether the baseline of its language gives each example its own label: bool [len(examples)]."""
+    hits = np.zeros(len(examples), bool)
+    for lang, pipeline in pipelines.items():
+        own = [i for i, e in enumerate(examples) if e.lang == lang]
+        if own:
+            said = pipeline.predict([examples[i].text for i in own])
+            hits[own] = said == np.array([examples[i].label for i in own])
+    return hits
+
+
+def by_speech(hits: Callable[[list[Example]], np.ndarray]) -> dict[str, tuple[float, float, float]]:
+    """Accuracy on the test sentences of templates and of people, by language: name -> see ``accuracy``.
+
+    Args:
+        hits: examples -> whether each was right, such as ``lambda es: correct(model, es)``.
+    """
+    return {
+        f"{kind}, {lang}": accuracy(hits(data.load(kind, "test", lang)))
+        for kind in ("templates", "people")
+        for lang in data.LANGS
+    }
+
+
+def mixups(model: IntentNet, examples: Sequence[Example], most: int = 12) -> tuple[np.ndarray, list[str]]:
+    """How often each of the commonest intents was taken for each of them: counts [most, most] and names."""
+    was, said = data.labels(examples), probabilities(model, examples).argmax(1)
+    common = [i for i, _ in Counter(was.tolist()).most_common(most)]
+    counts = np.array([[np.sum((was == a) & (said == b)) for b in common] for a in common])
+    return counts, [data.INTENTS[i] for i in common]
 
 
 def confusions(model: IntentNet, examples: Sequence[Example], most: int = 10) -> list[dict[str, Any]]:

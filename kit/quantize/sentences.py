@@ -1,0 +1,99 @@
+"""One sentence or two per result, computed from it, so that they are true on the reader's machine too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from IPython.core.display import Markdown
+
+from kit.measure import Timing, ratio
+from kit.plots import number
+from kit.quantize.exam import Mark
+from kit.quantize.tables import spread
+
+
+def read_five(w: np.ndarray, back: np.ndarray, scale: float) -> Markdown:
+    """Which of a few weights lost most."""
+    error = np.abs(back - w)
+    worst = int(error.argmax())
+    return Markdown(
+        f"No weight is off by more than half a step ({scale / 2:.4f}). The weight {w[worst]:g} lost the "
+        f"most, {error[worst]:.4f}: it lies farthest from a step. And 0 is still exactly {back[w == 0][0]:g}."
+    )
+
+
+def read_edge(times: Mapping[str, Timing], name: str = "INT8") -> Markdown:
+    """Is the small file faster?"""
+    slower, low, high = ratio(times[name], times["FP32"])
+    value = spread((slower, low, high), ".2f")
+    if low > 1:
+        return Markdown(
+            f"{name} is **slower**: a sentence takes {value} times as long. Nothing large is multiplied "
+            "here, and turning codes back into floats is extra work for every sentence. On this model you "
+            "choose INT8 for its bytes, or not at all."
+        )
+    if high < 1:
+        return Markdown(f"{name} is faster on this machine: a sentence takes {value} times as long.")
+    return Markdown(f"No difference in speed can be told: {name} takes {value} times as long as FP32.")
+
+
+def read_eight(marks: Mapping[str, Mark]) -> Markdown:
+    """Dynamic against static, and one scale against many."""
+    dynamic, coarse, fine, only = (
+        marks[n]
+        for n in ("INT8 dynamic", "INT8 static, per tensor", "INT8 static, per channel", "INT8 weights")
+    )
+    return Markdown(
+        f"The same 8 bits cost from {only.lost[0] + 0:.1f} to {coarse.lost[0]:.1f} points: what counts is "
+        "how many weights and inputs share a scale. Static with one scale per matrix changed "
+        f"{coarse.changed} answers, with one per channel {fine.changed}; dynamic, which looks at each input "
+        f"first, {dynamic.changed}; and rounding the weights alone {only.changed}."
+    )
+
+
+def read_bits(marks: Mapping[tuple[str, int], Mark]) -> Markdown:
+    """Where each way of sharing scales breaks down."""
+    floor = {}
+    for scales in dict.fromkeys(s for s, _ in marks):
+        fine = [b for s, b in marks if s == scales and marks[s, b].lost[0] < 5]
+        floor[scales] = f"{scales} at {min(fine)} bits" if fine else f"{scales} at no number of bits tried"
+    return Markdown(
+        f"Fewest bits that lose less than 5 points: {', '.join(floor.values())}. The more weights share a "
+        "scale, the more a single large one costs all the others."
+    )
+
+
+def read_remedies(marks: Mapping[str, Mapping[str, Mark]]) -> Markdown:
+    """What each remedy costs in bytes and brings in answers."""
+    texts = []
+    for bits, kinds in marks.items():
+        plain = next(iter(kinds.values()))
+        best = min(kinds, key=lambda n: kinds[n].changed)
+        texts.append(
+            f"{bits}: {plain.changed} changed answers fell to {kinds[best].changed} with {best}, "
+            f"for {number(kinds[best].mb - plain.mb)} MB more"
+        )
+    gptq = next(iter(marks.values()))["GPTQ"]
+    return Markdown(f"{'; '.join(texts)}. GPTQ alone costs no bytes at all and leaves {gptq.changed} (INT4).")
+
+
+def read_smollm2(
+    mb: Mapping[str, float], memory: Mapping[str, float], times: Mapping[str, Timing]
+) -> Markdown:
+    """Bytes saved against speed won."""
+    faster = {n: spread(ratio(times["FP32"], times[n]), ".2f") for n in ("INT8", "INT4")}
+    saved = {n: 1 - memory[n] / memory["FP32"] for n in faster}
+    return Markdown(
+        f"INT8 takes {mb['INT8'] / mb['FP32']:.1%} of the bytes and is {faster['INT8']} times as fast; INT4 "
+        f"takes {mb['INT4'] / mb['FP32']:.1%} and is {faster['INT4']} times as fast. A process that opens "
+        f"them needs {saved['INT8']:.0%} and {saved['INT4']:.0%} less memory than with FP32."
+    )
+
+
+def read_trap(exact: float, weights: float, dynamic: float) -> Markdown:
+    """Perplexity when the inputs are rounded too."""
+    return Markdown(
+        f"With 8-bit weights alone the perplexity is {weights:.0f}; FP32's is {exact:.0f}. With 8-bit "
+        f"inputs too it is **{dynamic:.0f}**, {dynamic / exact:.1f} times as high."
+    )

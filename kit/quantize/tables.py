@@ -1,0 +1,230 @@
+"""The chapter's tables. Notes and verdicts are findings, computed from what is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import onnx
+from IPython.core.display import HTML
+
+from kit import facts, plots
+from kit.measure import Timing, machine, ratio
+from kit.quantize.exam import Mark
+from kit.quantize.graphs import matrices
+
+
+def spread(value: tuple[float, float, float], digits: str = ".3g") -> str:
+    """A value and its interval: ``0.33 (0.32 to 0.35)``."""
+    middle, low, high = value
+    return f"{middle:{digits}} ({low:{digits}} to {high:{digits}})"
+
+
+def points(mark: Mark) -> str:
+    """Points lost and their interval, one decimal."""
+    middle, low, high = mark.lost
+    return f"{middle + 0:.1f} ({low + 0:.1f} to {high + 0:.1f})"
+
+
+def ms(timing: Timing) -> str:
+    """Median and its interval."""
+    return spread((timing.p50, *timing.ci()))
+
+
+def sixteen_bits(values: Sequence[float]) -> HTML:
+    """What FP16 and BF16 keep of some numbers."""
+    rows = []
+    for v in values:
+        with np.errstate(over="ignore"):
+            half, brain = float(np.float16(v)), float(np.asarray(v, ml_dtypes.bfloat16))
+        errors = [abs(x - v) / abs(v) for x in (half, brain)]
+        rows.append(
+            {
+                "number": f"{v:g}",
+                "in FP16": f"{half:.7g}",
+                "FP16 is off by": f"{errors[0]:.2%}" if np.isfinite(half) else "lost",
+                "in BF16": f"{brain:.7g}",
+                "BF16 is off by": f"{errors[1]:.2%}",
+            }
+        )
+    lost = [r["number"] for r in rows if r["FP16 is off by"] in ("lost", "100.00%")]
+    note = (
+        "FP16: 1 bit of sign, 5 of exponent, 10 of fraction. BF16: 1, 8 and 7. FP16 is finer, but it has no "
+        f"room for {' and '.join(lost)}; BF16 has the range of FP32."
+    )
+    return plots.table(rows, note=note)
+
+
+def where_the_bytes_are(path: Path) -> HTML:
+    """Largest constants of the edge model, and how much arithmetic a sentence needs of each."""
+    model = onnx.load(path)
+    found = matrices(model)
+    sizes = {t.name: int(np.prod(t.dims)) for t in model.graph.initializer}
+    groups = {
+        "tables of n-grams (rows are looked up)": [n for n in sizes if sizes[n] > 1000 and n not in found],
+        "matrices (multiplied)": list(found),
+    }
+    total = sum(sizes.values())
+    rows = [
+        {
+            "": what,
+            "numbers": sum(sizes[n] for n in names),
+            "part of the file (%)": 100 * sum(sizes[n] for n in names) / total,
+            "multiplications a sentence": sum(sizes[n] for n in names) if what.startswith("matr") else 0,
+        }
+        for what, names in groups.items()
+    ]
+    small = rows[1]["multiplications a sentence"]
+    return plots.table(
+        rows, note=f"{small:,} multiplications take some microseconds: there is next to nothing to speed up."
+    )
+
+
+def edge_table(
+    people: Mapping[str, Mark], templates: Mapping[str, Mark], times: Mapping[str, Timing]
+) -> HTML:
+    """The edge model in each format; the first one is what the others are held against."""
+    first = next(iter(people))
+    rows = [
+        {
+            "": name,
+            "MB": mark.mb,
+            "people (%)": f"{100 * mark.accuracy:.1f}",
+            "points lost, people": points(mark) if name != first else "",
+            "templates (%)": f"{100 * templates[name].accuracy:.1f}",
+            "one sentence (ms)": ms(times[name]),
+            "times faster": spread(ratio(times[first], times[name])) if name != first else "",
+        }
+        for name, mark in people.items()
+    ]
+    return plots.table(rows, note="In brackets: 95% intervals. Below 1 in the last column is slower.")
+
+
+def minilm_table(marks: Mapping[str, Mark], times: Mapping[str, Timing]) -> HTML:
+    """MiniLM in each format: size, losses, and time where a file runs as it is."""
+    rows = [
+        {
+            "": name,
+            "MB": mark.mb,
+            "right (%)": f"{100 * mark.accuracy:.1f}",
+            "points lost": points(mark),
+            "answers changed": mark.changed,
+            "likeness": f"{mark.likeness:.4f}",
+            "one sentence (ms)": ms(times[name]) if name in times else None,
+        }
+        for name, mark in marks.items()
+    ]
+    noisy = next((t.why for t in times.values() if t.noisy), "")
+    note = "In brackets: 95% intervals; one that holds 0 means that no loss can be told from luck."
+    return plots.table(rows, note=note + (f" The timing is doubtful: {noisy}." if noisy else ""))
+
+
+def smollm2_table(
+    mb: Mapping[str, float], memory: Mapping[str, float], times: Mapping[str, Timing],
+    perplexities: Mapping[str, float], tokens: int,
+) -> HTML:  # fmt: skip
+    """SmolLM2 in each format.
+
+    Args:
+        mb: name -> size of the file in MB.
+        memory: name -> MB that a process needs to open it.
+        times: name -> time of ``tokens`` tokens; the first is what the others are held against.
+        perplexities: name -> perplexity.
+        tokens: made in one timed run.
+    """
+    first = next(iter(mb))
+    rows = []
+    for name, t in times.items():
+        slow, fast = (1000 * tokens / t_ms for t_ms in reversed(t.ci()))
+        rows.append(
+            {
+                "": name,
+                "file (MB)": mb[name],
+                "of FP32": f"{mb[name] / mb[first]:.1%}",
+                "memory (MB)": memory[name],
+                "tokens/s": spread((1000 * tokens / t.p50, slow, fast)),
+                "times faster": spread(ratio(times[first], t)) if name != first else "",
+                "perplexity (see text)": perplexities[name],
+            }
+        )
+    noisy = next((t.why for t in times.values() if t.noisy), "")
+    note = "In brackets: 95% intervals."
+    return plots.table(rows, note=note + (f" The timing is doubtful: {noisy}." if noisy else ""))
+
+
+def machine_table() -> HTML:
+    """How fast this machine multiplies, by type, and whether it has instructions for small integers."""
+    here = machine()
+    names = {"prefill": "128 tokens at once", "decode": "one token", "square": "1024 × 1024"}
+    speeds = {(row["shape"], row["type"]): row["gops"] for row in here.matmul}
+    rows = [
+        {
+            "matrix product": text,
+            "FP32 (10⁹/s)": speeds[shape, "fp32"],
+            "INT8 (10⁹/s)": speeds[shape, "int8"],
+            "INT8 is faster (times)": speeds[shape, "int8"] / speeds[shape, "fp32"],
+        }
+        for shape, text in names.items()
+        if (shape, "fp32") in speeds
+    ]
+    small = [f for f in here.features if "vnni" in f or f in ("amx_int8", "asimddp", "i8mm")]
+    note = (
+        f"This processor has {' and '.join(small)}: one instruction multiplies and adds four pairs of "
+        "8-bit numbers."
+        if small
+        else "This processor has no instructions for small integers (VNNI, dot product): 8-bit numbers are "
+        "widened first, and little is won by them."
+    )
+    return plots.table(rows, note=note)
+
+
+def claims_table(
+    saved: Mapping[str, float],
+    memory_saved: float,
+    faster: Mapping[str, tuple[float, float, float]],
+    lost: Mapping[str, Mark],
+    int4: Mark,
+    int4_mended: Mark,
+) -> HTML:
+    """What people say, what was measured, and whether it held. All words follow from the numbers.
+
+    Args:
+        saved: model -> part of the file that INT8 saves, 0 to 1.
+        memory_saved: part of SmolLM2's memory that INT8 saves.
+        faster: model -> how many times faster INT8 is, with its interval.
+        lost: INT8 variant -> mark.
+        int4: MiniLM in plain INT4.
+        int4_mended: MiniLM in INT4 after GPTQ.
+    """
+    quarter = [m for m, s in saved.items() if s >= 0.7]
+    inside = [m for m, (_, low, high) in faster.items() if high >= 2 and low <= 4]
+    slower = [m for m, (_, _, high) in faster.items() if high < 1]
+    slight = [name for name, m in lost.items() if m.lost[0] < 1.5]
+    heavy = [name for name in lost if name not in slight]
+    visible, mended = int4.lost[1] > 0, int4_mended.lost[0] < int4.lost[0] / 2
+    measured = {
+        "C07": ", ".join(f"{m} {s:.0%} less" for m, s in saved.items())
+        + f" on disk; SmolLM2 {memory_saved:.0%} less memory when opened",
+        "C08": ", ".join(f"{m} {spread(r, '.2f')}" for m, r in faster.items()) + " times",
+        "C09": ", ".join(f"{name} {m.lost[0] + 0:.1f}" for name, m in lost.items()) + " points lost",
+        "C10": f"MiniLM: {points(int4)} points lost; after GPTQ {points(int4_mended)}",
+    }
+    verdict = {
+        "C07": (
+            f"Holds on disk for {len(quarter)} of {len(saved)} models; "
+            + ("in memory too" if memory_saved >= 0.65 else f"in memory it was {memory_saved:.0%}")
+        ),
+        "C08": f"Holds for {len(inside)} of {len(faster)}"
+        + (f"; {' and '.join(slower)} got slower" if slower else ""),
+        "C09": "Holds" + (f", but not for {' and '.join(heavy)}" if heavy else ""),
+        "C10": ("The loss is real" if visible else "No loss could be told from luck")
+        + ("; it can be undone, by choosing the roundings well" if mended else "; it stayed")
+        + ". Only commands were tested, not reasoning or code",
+    }
+    rows = [
+        {"": id, "claim": facts.claims()[id].claim, "measured here": measured[id], "verdict": verdict[id]}
+        for id in measured
+    ]
+    return plots.table(rows)
