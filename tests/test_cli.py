@@ -118,14 +118,22 @@ def test_run_shows_the_cell_that_failed(project, capsys):
     assert "ZeroDivisionError" in capsys.readouterr().err
 
 
-def test_save_stores_notebook_and_deck(project, monkeypatch, capsys):
-    for folder in ("notebooks", "slides"):
-        write(project / folder / "00_start_here.ipynb", "1")
+@pytest.mark.parametrize(("folder", "argv"), [("notebooks", ["run", "00"]), ("slides", ["slides"])])
+def test_save_stores_a_notebook_or_the_decks(project, monkeypatch, capsys, folder, argv):
+    for place in ("notebooks", "slides"):
+        write(project / place / "00_start_here.ipynb", "1")
     saved = []
     monkeypatch.setattr(bake, "save", lambda path: saved.append(path.parent.name) or (1.0, ["cell 1: bar"]))
-    assert cli.main(["run", "00", "--save"]) == 0
-    assert saved == ["notebooks", "slides"]
+    monkeypatch.setattr(slides, "export", lambda deck: deck)
+    assert cli.main([*argv, "--save"]) == 0
+    assert saved == [folder]
     assert "cell 1: bar" in capsys.readouterr().err
+
+
+def test_slides_shows_the_cell_that_failed(project, capsys):
+    write(project / "slides" / "01_shrink.ipynb", "1 / 0")
+    assert cli.main(["slides", "--save"]) == 1
+    assert "ZeroDivisionError" in capsys.readouterr().err
 
 
 def test_build_lists_builds_and_cleans(monkeypatch, capsys, tmp_path):

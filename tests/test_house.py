@@ -58,15 +58,11 @@ def test_every_test_has_its_module():
     assert not lonely, "tests/test_word.py needs kit/word.py"
 
 
-def test_every_deck_has_its_notebook():
-    assert {p.name for p in chapters.decks().values()} <= {p.name for p in chapters.notebooks().values()}
-
-
-def test_the_readme_lists_the_chapters_that_exist():
-    readme = ROOT / "README.md"
-    text = readme.read_text("utf-8") if readme.exists() else ""
-    listed = set(re.findall(r"notebooks/(\d\d_[a-z_]+\.ipynb)", text))
-    assert listed == {p.name for p in chapters.notebooks().values()}
+@pytest.mark.parametrize("folder", ["notebooks", "slides"])
+def test_the_readme_lists_the_chapters_and_decks_that_exist(folder):
+    text = (ROOT / "README.md").read_text("utf-8")
+    listed = set(re.findall(rf"\({folder}/(\d\d_[a-z_]+\.ipynb)\)", text))
+    assert listed == {p.name for p in (ROOT / folder).glob("*.ipynb")}
 
 
 # --- light imports

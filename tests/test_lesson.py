@@ -416,5 +416,5 @@ def test_export_refuses_stale_outputs(tmp_path, monkeypatch):
     assert slides.export(path).stat().st_size > 4_000_000
     nb.cells[1].source = "a = 3"
     nbformat.write(nb, str(path))
-    with pytest.raises(ValueError, match="kit run 99 --save"):
+    with pytest.raises(ValueError, match="kit slides --save"):
         slides.export(path)

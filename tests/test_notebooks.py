@@ -106,7 +106,7 @@ def cell_problems(nb):
 
 def page_problems(nb, chapter):
     if nb.metadata.get("kit", {}).get("hash") != bake.code_hash(nb, chapter):
-        yield "the outputs are older than the code: run `kit run NN --save`"
+        yield "the outputs are older than the code: run `kit run NN --save`, or `kit slides --save`"
     if "widgets" in nb.metadata or "jupytext" in nb.metadata:
         yield "the metadata hold the state of widgets, or of jupytext"
     text = nbformat.writes(nb)
@@ -124,6 +124,18 @@ def exercise_problems(nb, number):
     checked = set(re.findall(r"lesson\.check\(\s*[\"']([\d.]+)[\"']", code))
     if checked != set(known):
         yield f"the notebook checks {sorted(checked)}, the exercises are {sorted(known)}"
+
+
+def deck_problems(nb):
+    kinds = [cell.get("metadata", {}).get("slideshow", {}).get("slide_type") for cell in nb.cells]
+    starts = [i for i, kind in enumerate(kinds) if kind == "slide"]
+    if not 10 <= len(starts) <= 15:
+        yield f"a deck has 10 to 15 slides, found {len(starts)}"
+    for number, (start, end) in enumerate(zip(starts, [*starts[1:], len(kinds)], strict=True), 1):
+        if not re.match(r"##? \S", nb.cells[start].source):
+            yield f"slide {number} must begin with its message, a heading"
+        if kinds[start:end].count("notes") != 1:
+            yield f"slide {number} needs one cell of speaker notes"
 
 
 def problems(nb, number, chapter):
@@ -157,8 +169,7 @@ def test_the_notebook_keeps_the_rules(path):
 def test_the_deck_keeps_the_rules(path):
     nb = nbformat.read(path, as_version=4)
     nbformat.validate(nb)
-    assert [*cell_problems(nb), *page_problems(nb, chapters.word(path))] == []
-    assert path.name in [p.name for p in NOTEBOOKS], "a deck belongs to a notebook of the same name"
+    assert [*cell_problems(nb), *page_problems(nb, chapters.word(path)), *deck_problems(nb)] == []
 
 
 # --- the exercises
@@ -271,6 +282,17 @@ def test_a_broken_notebook_is_noticed(says, harm):
     nb = copy.deepcopy(sample())
     harm(nb)
     assert says in "\n".join(problems(nb, "00", "none"))
+
+
+def test_a_deck_has_slides_with_messages_and_notes():
+    def cell(text, kind):
+        return new_markdown_cell(text, metadata={"slideshow": {"slide_type": kind}})
+
+    good = new_notebook(cells=[cell("## A", "slide"), cell("aloud", "notes")] * 10)
+    assert list(deck_problems(good)) == []
+    bad = "\n".join(deck_problems(new_notebook(cells=[cell("## A", "slide"), cell("no message", "slide")])))
+    for says in ("found 2", "slide 1 needs one cell", "slide 2 must begin", "slide 2 needs one cell"):
+        assert says in bad
 
 
 def test_a_chapter_needs_three_exercises():

@@ -10,6 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from kit import artifacts, data
 from kit import quantize as q
 from kit.engine import Engine, session
+from kit.measure import Timing
 
 RNG = np.random.default_rng(0)
 W = RNG.normal(0, 0.1, (128, 96)).astype(np.float32)
@@ -243,17 +244,157 @@ def test_static_int8(tmp_path, per_channel):
     assert np.prod(ids[0].dims or [1]) == (128 if per_channel else 1)
 
 
-def test_sensitivity_finds_the_matrix_that_matters(tmp_path):
+# -- the workbench, the exam, the words ------------------------------------------------------------------
+
+
+@pytest.fixture
+def bench(tmp_path):
+    onnx.save(classifier(), tmp_path / "m.onnx")
+    return q.Workbench(tmp_path / "m.onnx")
+
+
+IDS = {"ids": np.arange(12).reshape(2, 6)}
+
+
+def test_a_workbench_runs_what_fake_quantize_writes(tmp_path):
     model = classifier()
     onnx.save(model, tmp_path / "m.onnx")
-    exact = run(model)
-    ids = np.arange(12).reshape(2, 6)
+    bench = q.Workbench(tmp_path / "m.onnx")
+    plan = bench.round_all(3)
+    expected = run(q.fake_quantize(q.tables_int8(model), lambda w: q.rounded(w, 3).dequantize()))
+    np.testing.assert_allclose(bench.fit(plan).run(None, IDS)[0], expected, rtol=1e-5, atol=1e-5)
+    # and what was tried leaves no trace
+    np.testing.assert_allclose(
+        bench.fit({}).run(None, IDS)[0], run(q.tables_int8(model)), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_a_workbench_sees_what_the_matrices_see(bench):
+    seen = bench.inputs([IDS, IDS])
+    w1, w2 = bench.weights.values()
+    assert (w1.shape, w2.shape) == ((64, 128), (128, 200)), "both as [inputs, outputs]"
+    first, second = seen.values()
+    np.testing.assert_allclose(first @ w1 + 1, second, rtol=1e-4, atol=1e-4)
+    assert len(first) == 24
+
+
+def test_a_workbench_counts_bytes_as_the_file_has_them():
+    path = artifacts.get("minilm.onnx")
+    bench = q.Workbench(path)
+    written = q.weights_nbits(onnx.load(path), 4, 32).ByteSize() / 1e6
+    assert bench.mb(bench.round_all(4)) == pytest.approx(written, rel=0.005)
+    assert bench.mb({}) > bench.mb(bench.round_all(8)) > bench.mb(bench.round_all(4, "per tensor"))
+
+
+def test_sensitivity_finds_the_matrix_that_matters(bench):
+    exact = bench.fit({}).run(None, IDS)[0]
     lost = q.sensitivity(
-        tmp_path / "m.onnx",
-        lambda s: q.relative_error(exact, s.run(None, {"ids": ids})[0]),
+        bench,
+        lambda m: q.relative_error(exact, m.run(None, IDS)[0]),
         lambda w: w if w.shape == (64, 128) else np.zeros_like(w),
     )
     assert lost["block.0.fc"] < 1e-6 < 0.1 < lost["b"]
+
+
+@pytest.mark.parametrize("bits", [2, 3, 5, 8])
+def test_rounded_shares_scales_as_told(bits):
+    scales = {s: q.rounded(W, bits, s, 32) for s in ("per tensor", "per channel", "blocks")}
+    assert [r.scale.size for r in scales.values()] == [1, 96, 96 * 4]
+    noise = [q.sqnr_db(W, r.dequantize()) for r in scales.values()]
+    assert noise == sorted(noise)
+    if bits != 5:
+        np.testing.assert_array_equal(scales["blocks"].dequantize(), q.block_nbits(W, bits, 32).dequantize())
+
+
+def test_rounded_refuses_what_it_cannot_do():
+    for wrong in ({"bits": 9}, {"bits": 4, "scales": "rows"}, {"bits": 4, "block": 33}):
+        with pytest.raises(ValueError, match="2 to 8 bits"):
+            q.rounded(W, **wrong)
+
+
+def test_tables_int8_leaves_matrices_alone():
+    small = q.tables_int8(classifier())
+    kinds = {t.name: t.data_type for t in small.graph.initializer}
+    assert kinds["table.codes"] == TensorProto.INT8
+    assert kinds["w1"] == kinds["w2"] == TensorProto.FLOAT
+    assert "table" not in kinds
+
+
+def test_lost_points_are_paired():
+    before = np.arange(400) % 5 > 0
+    assert q.lost_points(before, before) == (0, 0, 0)
+    after = before & (np.arange(400) % 20 != 1)
+    lost, low, high = q.lost_points(before, after)
+    assert lost == pytest.approx(5)
+    assert 2 < low < lost < high < 8
+
+
+def timing(ms):
+    return Timing(np.full(20, float(ms)), np.full(20, 0.05))
+
+
+def test_speed_is_said_in_the_questions_words():
+    words = [q.speed_choice(timing(100), timing(ms)) for ms in (120, 80, 40, 20)]
+    assert words == ["slower", "1-2x faster", "2-4x", "over 4x"]
+
+
+def mark(lost, changed=20, mb=20.0, likeness=0.98):
+    return q.Mark(mb, 0.8, (lost, lost - 1, lost + 1), changed, 400, likeness)
+
+
+def claims(**new):
+    given = {
+        "saved": {"SmolLM2": 0.74, "MiniLM": 0.75},
+        "memory_saved": 0.72,
+        "faster": {"SmolLM2": (3.0, 2.8, 3.2), "edge": (0.9, 0.85, 0.95)},
+        "lost": {"INT8 dynamic": mark(0.9), "INT8 static": mark(4.2)},
+        "int4": mark(3.7),
+        "mended": mark(0.2),
+    }
+    return q.claims_table(**(given | new)).data
+
+
+def test_verdicts_follow_from_the_numbers():
+    text = claims()
+    for said in ("2 of 2; in memory too", "1 of 2; edge got slower", "not for INT8 static", "be undone"):
+        assert said in text
+    text = claims(memory_saved=0.4, faster={"a": (2.5, 2.4, 2.6)}, lost={"a": mark(0)}, mended=mark(3.5))
+    for said in ("; less in memory", "1 of 1", "The loss is real; it stayed"):
+        assert said in text
+    assert "slower" not in text
+    assert "No loss could be told" in claims(int4=mark(0.5))
+
+
+def test_the_edge_sentence_says_which_is_slower():
+    assert "**slower**" in q.read_edge({"FP32": timing(1), "INT8": timing(1.2)}).data
+    assert "is faster" in q.read_edge({"FP32": timing(1), "INT8": timing(0.8)}).data
+    assert "No difference" in q.read_edge({"FP32": timing(1), "INT8": timing(1)}).data
+
+
+def test_figures_can_be_drawn():
+    marks = {"FP32": mark(0, 0, 90), "INT8": mark(1, 9, 23), "INT4": mark(4, 40, 18)}
+    figures = [
+        q.number_line(np.array([-0.8, 0, 1.4]), 3),
+        q.by_channel(W[:, :4] * np.float32([1, 1, 1, 20])),
+        q.bits_curve({("blocks", b): mark(8 - b) for b in (2, 3, 4, 8)}, 0.8),
+        q.layer_bars({f"bert.encoder.layer.{n}.output.dense": n + 1 for n in range(6)}),
+        q.by_hand_bars({"plain": 0.2, "GPTQ": 0.1}, "bert.encoder.layer.4.intermediate.dense", 3),
+        q.remedies({"INT4": {"plain": mark(4), "GPTQ": mark(1, likeness=0.99)}}),
+        q.outliers({"a": np.float32([[3000, 1, 2, -2]]), "b": np.float32([[3, 1, 2, -2]])}),
+        q.minilm_front(marks),
+        q.smollm2_front({"FP32": 540, "INT8": 140}, {"FP32": timing(80), "INT8": timing(30)}, 8),
+    ]
+    titles = [f.layout.title.text.replace("<br>", " ") for f in figures]
+    assert "50% less in INT4" in titles[5]
+    assert "a keeps 1 of 4 channels; b keeps 4 of 4" in titles[6]
+    assert "worth choosing are INT4, INT8 (" in titles[7]
+
+
+def test_the_what_if_figure_is_right_and_quick():
+    fig = q.bits_and_blocks(4, "blocks", 32, "layer 5 query")
+    assert "4 bits, blocks of 32: 83 KB, 7.1 times smaller" in fig.layout.title.text.replace("<br>", " ")
+    chosen = fig.data[-1]
+    assert chosen.x[0] == pytest.approx(384 * 384 * 4.5 / 8 / 1000)
 
 
 # -- the kit's models ------------------------------------------------------------------------------------
@@ -305,6 +446,16 @@ def test_perplexity_is_transformers_loss():
     assert q.perplexity(Engine(artifacts.get("smollm2.fp32")), [text]) == pytest.approx(
         float(loss.exp()), rel=1e-3
     )
+
+
+def test_outliers_are_in_the_kits_smollm2():
+    model = onnx.load(artifacts.get("smollm2.fp32"))
+    outputs = len(model.graph.output)
+    seen = q.inputs_of(model, "model.layers.11.mlp.down_proj.MatMul", q.passages()[0])
+    assert len(model.graph.output) == outputs, "the model given must not change"
+    peaks = np.sort(np.abs(seen).max(0))
+    assert seen.shape[1] == 1536
+    assert peaks[-1] > 100 * peaks[-3]
 
 
 def test_smollm2_is_about_a_quarter_and_a_fifth():

@@ -1,4 +1,4 @@
-"""Which chapters there are: the folder listing is the table of contents."""
+"""Which chapters and decks there are: the folder listing is the table of contents."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def notebooks() -> dict[str, Path]:
 
 
 def decks() -> dict[str, Path]:
-    """The chapters' decks by number, in order; a deck has the name of its notebook."""
+    """The decks by number, in order. A deck may be made of several chapters: its number and name are its own."""
     return _listing(SLIDES)
 
 
@@ -28,7 +28,10 @@ def _listing(folder: Path) -> dict[str, Path]:
 
 
 def word(notebook: Path) -> str:
-    """The chapter's one word, which its module and its test share: ``03_quantize.ipynb`` -> ``quantize``."""
+    """The one word of a chapter, which its module and its test share, or of a deck.
+
+    ``03_quantize.ipynb`` -> ``quantize``.
+    """
     match = _NAME.fullmatch(notebook.name)
     if match is None:
         raise ValueError(f"{notebook.name} must be called NN_word.ipynb, such as 03_quantize.ipynb.")

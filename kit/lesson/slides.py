@@ -3,7 +3,7 @@
 The file holds everything: a stage of our own (``deck/``: a template, a style sheet and a small script for
 keys and page numbers), plotly.js from the installed plotly package when the deck has figures, and formulas
 as MathML, written at export time. Outputs are those stored in the notebook, so no kernel and no browser is
-needed to export; ``kit run NN --save`` makes them.
+needed to export; ``kit slides --save`` makes them.
 """
 
 from __future__ import annotations
@@ -103,11 +103,8 @@ def export(deck: Path) -> Path:
         ValueError: the stored outputs are older than the code.
     """
     nb = nbformat.read(deck, as_version=4)
-    chapter = chapters.word(deck)
-    if nb.metadata.get("kit", {}).get("hash") != bake.code_hash(nb, chapter):
-        raise ValueError(
-            f"{deck.name}: its outputs are older than its code. Run: kit run {deck.name[:2]} --save"
-        )
+    if nb.metadata.get("kit", {}).get("hash") != bake.code_hash(nb, chapters.word(deck)):
+        raise ValueError(f"{deck.name}: its outputs are older than its code. Run: kit slides --save")
     page = deck.with_suffix(".html")
     scratch = deck.with_suffix(".part")
     scratch.write_text(to_html(nb, deck.stem), "utf-8")

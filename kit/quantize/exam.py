@@ -38,6 +38,7 @@ class Mark:
         accuracy: part of the sentences that it got right, 0 to 1.
         lost: points of accuracy (0 to 100) lost against FP32, with its 95% interval; negative if it won.
         changed: sentences that it answers otherwise than FP32.
+        sentences: of the test.
         likeness: mean cosine between its embeddings and those of FP32; 1 is the same. NaN if unknown.
     """
 
@@ -45,6 +46,7 @@ class Mark:
     accuracy: float
     lost: tuple[float, float, float]
     changed: int
+    sentences: int
     likeness: float = float("nan")
 
 
@@ -97,6 +99,7 @@ class Exam:
             accuracy=float(right.mean()),
             lost=lost_points(before, right),
             changed=int((said != self._said).sum()),
+            sentences=len(said),
             likeness=self._likeness(x, self.exact),
         )
 
@@ -160,6 +163,7 @@ def edge_marks(files: Mapping[str, Path], kind: str = "people") -> dict[str, Mar
             accuracy=float((answers == truth).mean()),
             lost=lost_points(first == truth, answers == truth),
             changed=int((answers != first).sum()),
+            sentences=len(first),
         )
         for name, answers in said.items()
     }

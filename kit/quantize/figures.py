@@ -17,11 +17,11 @@ from kit.quantize.by_hand import affine_int8, relative_error, rounded, sqnr_db
 from kit.quantize.exam import Mark
 from kit.quantize.graphs import matrices
 from kit.quantize.workbench import short
+from kit.train.judge import accuracy
 
 SCALES = ("per tensor", "per channel", "blocks")
-LIMIT = plots.COLOURS["limit"]
+LIMIT, FP32 = plots.COLOURS["limit"], plots.COLOURS["fp32"]
 LAYER_TINTS = ("#C6DBEF", "#9ECAE1", "#6BAED6", "#4292C6", "#2171B5", "#084594")  # first to last
-MATRIX = "bert.encoder.layer.4.intermediate.dense"  # of MiniLM, for the reader's own tries
 
 
 def number_line(w: np.ndarray, bits: int) -> go.Figure:
@@ -40,7 +40,7 @@ def number_line(w: np.ndarray, bits: int) -> go.Figure:
         fig.add_annotation(x=b, y=0.12, ax=a, ay=0.9, axref="x", ayref="y", arrowhead=2, arrowcolor=LIMIT)
     fig.add_scatter(
         x=w, y=np.ones(len(w)), mode="markers+text", name="weights", text=[f"{v:g}" for v in w],
-        textposition="top center", marker={"size": 11, "color": plots.COLOURS["fp32"]}, cliponaxis=False,
+        textposition="top center", marker={"size": 11, "color": FP32}, cliponaxis=False,
     )  # fmt: skip
     fig.update_layout(height=260)
     fig.update_yaxes(visible=False, range=[-0.3, 1.5])
@@ -90,7 +90,7 @@ def bits_curve(marks: Mapping[tuple[str, int], Mark], exact: float) -> go.Figure
     fig = plots.lines(series, title=title, x="bits of a weight", y="commands understood (%)")
     fig.add_scatter(
         x=[every[0], every[-1]], y=[100 * exact] * 2, mode="lines", name="FP32",
-        line={"color": plots.COLOURS["fp32"], "dash": "dash", "width": 2},
+        line={"color": FP32, "dash": "dash", "width": 2},
     )  # fmt: skip
     fig.update_xaxes(tickvals=every)
     return plots.style(fig, title)
@@ -131,55 +131,61 @@ def by_hand_bars(errors: Mapping[str, float], label: str, bits: int) -> go.Figur
 
 
 def remedies(marks: Mapping[str, Mapping[str, Mark]]) -> go.Figure:
-    """Points lost by each remedy, for each number of bits: ``{"INT4": {"plain": mark, ...}, ...}``."""
-    data = {bits: {f"{name}": m.lost for name, m in kinds.items()} for bits, kinds in marks.items()}
-    first = next(iter(marks.values()))
-    plain = next(iter(first.values()))
-    best = min(first, key=lambda n: first[n].lost[0])
-    title = (
-        f"{next(iter(marks))} loses {plain.lost[0]:.1f} points; with {best} {max(first[best].lost[0], 0):.1f}"
+    """How far the embeddings moved with each remedy: ``{"INT4": {"plain": mark, ...}, ...}``."""
+    moved = {bits: {n: 1000 * (1 - m.likeness) for n, m in kinds.items()} for bits, kinds in marks.items()}
+    less = {bits: 1 - kinds["GPTQ"] / kinds["plain"] for bits, kinds in moved.items()}
+    title = "GPTQ, without a byte more, moves the embeddings " + " and ".join(
+        f"{part:.0%} less in {bits}" for bits, part in less.items()
     )
-    return plots.bars(data, title=title, unit="points of accuracy lost (95% interval)", horizontal=True)
+    return plots.bars(moved, title=title, unit="embeddings moved (1/1000)", horizontal=True)
 
 
 def outliers(inputs: Mapping[str, np.ndarray]) -> go.Figure:
     """Largest input of each channel, from the largest down, and half a step of one common scale.
 
     Args:
-        inputs: name -> what one matrix is multiplied with, [samples, channels].
+        inputs: name -> what one matrix is multiplied with, [samples, channels]; two of them.
     """
-    fig, gone = go.Figure(), {}
-    for (name, x), tint in zip(inputs.items(), (LIMIT, plots.COLOURS["fp32"]), strict=False):
-        peaks = np.sort(np.abs(x).max(0))[::-1]
-        half = float(peaks[0]) / 127 / 2
-        gone[name] = float((peaks < half).mean())
-        rank = np.arange(1, len(peaks) + 1)
-        fig.add_scatter(x=rank, y=peaks, mode="lines+markers", name=name, line_color=tint, marker_size=4)
+    fig, kept = go.Figure(), {}
+    peaks = {name: np.sort(np.abs(x).max(0))[::-1] for name, x in inputs.items()}
+    for (name, x), tint, side in zip(inputs.items(), (LIMIT, FP32), ("right", "left"), strict=True):
+        count = len(peaks[name])
+        half = float(max(x.max(), 0) - min(x.min(), 0)) / 255 / 2  # as DynamicQuantizeLinear does
+        kept[name] = f"{(peaks[name] > half).sum():,} of {count:,}"
         fig.add_scatter(
-            x=[1, len(peaks)], y=[half, half], mode="lines", showlegend=False, hoverinfo="skip",
+            x=np.arange(1, count + 1), y=peaks[name], mode="lines+markers", name=name, line_color=tint,
+            marker_size=4,
+        )  # fmt: skip
+        fig.add_scatter(
+            x=[1, count], y=[half, half], mode="lines", showlegend=False, hoverinfo="skip",
             line={"color": tint, "dash": "dash", "width": 2},
         )  # fmt: skip
         fig.add_annotation(
-            x=0.3, y=np.log10(half), text=f"below this line all becomes 0: {gone[name]:.0%} of channels",
-            showarrow=False, yshift=-11, font_color=tint, xanchor="left",
+            x=np.log10(count) if side == "right" else 0, y=np.log10(half), xanchor=side, yshift=11,
+            text="half a step: what is below becomes 0", showarrow=False, font_color=tint,
         )  # fmt: skip
-    everything = np.concatenate([np.abs(x).max(0) for x in inputs.values()])
-    fig.update_xaxes(log_axis(1, 2000))
+    everything = np.concatenate(list(peaks.values()))
+    fig.update_xaxes(log_axis(1, max(len(p) for p in peaks.values())))
     fig.update_yaxes(log_axis(max(everything.min(), 1e-3), everything.max()))
-    name, part = next(iter(gone.items()))
-    title = f"{name}: one scale for all inputs would round {part:.0%} of the channels to nothing"
+    title = "With one scale for all inputs, " + "; ".join(f"{n} keeps {k} channels" for n, k in kept.items())
     return plots.style(fig, title, x="channel, from the largest input down", y="largest input of the channel")
 
 
-def minilm_front(marks: Mapping[str, Mark]) -> go.Figure:
-    """Size against points lost: what is worth choosing."""
-    points = {name: (m.mb, m.lost[0]) for name, m in marks.items()}
-    best = plots.front(points, ("low", "low"))
-    title = f"MiniLM, size against loss: worth choosing are {', '.join(best)}"
+def _changed(mark: Mark) -> Value:
+    """Answers changed with a 95% interval (Wilson)."""
+    part, low, high = accuracy(np.arange(mark.sentences) < mark.changed)
+    return tuple(v * mark.sentences / 100 for v in (part, low, high))  # type: ignore[return-value]
+
+
+def minilm_front(marks: Mapping[str, Mark], most_mb: float = 30) -> go.Figure:
+    """Size against answers changed, for what is smaller than ``most_mb``."""
+    shown = {name: m for name, m in marks.items() if m.mb < most_mb}
+    best = plots.front({n: (m.mb, m.changed) for n, m in shown.items()}, ("low", "low"))
+    title = f"MiniLM: worth choosing are {', '.join(best)} (FP32 has {marks['FP32'].mb:.0f} MB)"
+    sentences = next(iter(marks.values())).sentences
     return plots.pareto(
-        {n: (mb, marks[n].lost) for n, (mb, _) in points.items()},
-        title=title, x="size of the file (MB)", y="points of accuracy lost", better=("low", "low"),
-        log_x=True,
+        {name: (m.mb, _changed(m)) for name, m in shown.items()},
+        title=title, x="size of the file (MB)", y=f"answers changed, of {sentences}", better=("low", "low"),
     )  # fmt: skip
 
 
@@ -198,30 +204,37 @@ def smollm2_front(mb: Mapping[str, float], times: Mapping[str, Timing], tokens: 
 
 
 @cache
-def _curve(label: str, scales: str, block: int) -> tuple[tuple[float, float], ...]:
+def _matrix(name: str) -> np.ndarray:
+    """A matrix of MiniLM by its short name."""
+    model = onnx.load(artifacts.get("minilm.onnx"))
+    constant = next(n for n, label in matrices(model).items() if short(label) == name)
+    return onnx.numpy_helper.to_array(next(t for t in model.graph.initializer if t.name == constant))
+
+
+@cache
+def _curve(matrix: str, scales: str, block: int) -> tuple[tuple[float, float], ...]:
     """(KB, SQNR in dB) of one matrix of MiniLM for 2 to 8 bits."""
-    w = _matrix(label)
+    w = _matrix(matrix)
     found = (rounded(w, bits, scales, block) for bits in range(2, 9))
     return tuple(((q.nbytes - 2 * q.scale.size) / 1000, sqnr_db(w, q.dequantize())) for q in found)
 
 
-@cache
-def _matrix(label: str) -> np.ndarray:
-    model = onnx.load(artifacts.get("minilm.onnx"))
-    name = next(n for n, text in matrices(model).items() if text == label)
-    return onnx.numpy_helper.to_array(next(t for t in model.graph.initializer if t.name == name))
+def bits_and_blocks(bits: int, scales: str, block: int, matrix: str) -> go.Figure:
+    """One matrix of MiniLM, rounded as the reader likes. For ``lesson.whatif``.
 
-
-def bits_and_blocks(bits: int, scales: str, block: int, label: str = MATRIX) -> go.Figure:
-    """One matrix of MiniLM, rounded as the reader likes. For ``lesson.whatif``."""
-    series = {name: np.array(_curve(label, name, block)).T for name in SCALES}
-    kb, db = series[scales][:, bits - 2]
-    fp32 = _matrix(label).nbytes / 1000
-    title = (
-        f"{bits} bits, {scales}{f' of {block}' if scales == 'blocks' else ''}: {kb:,.0f} KB, "
-        f"{fp32 / kb:.1f} times smaller, {100 * 10 ** (-db / 20):.1f}% error ({db:.1f} dB)"
-    )
+    Args:
+        bits: 2 to 8.
+        scales: how scales are shared, as in ``rounded``.
+        block: weights that share a scale, for ``"blocks"``.
+        matrix: as ``short`` calls it, such as ``"layer 0 output"``.
+    """
     names = {name: f"blocks of {block}" if name == "blocks" else name for name in SCALES}
+    series = {name: np.array(_curve(matrix, name, block)).T for name in SCALES}
+    kb, db = series[scales][:, bits - 2]
+    title = (
+        f"{matrix.capitalize()}, {bits} bits, {names[scales]}: {kb:,.0f} KB, "
+        f"{_matrix(matrix).nbytes / 1000 / kb:.1f} times smaller, {100 * 10 ** (-db / 20):.1f}% error"
+    )
     fig = plots.lines(
         {names[n]: (xs, ys) for n, (xs, ys) in series.items()},
         title=title, x="size of the matrix (KB)", y="signal to error (dB)",

@@ -10,7 +10,8 @@ from IPython.core.display import Markdown
 from kit.measure import Timing, ratio
 from kit.plots import number
 from kit.quantize.exam import Mark
-from kit.quantize.tables import spread
+from kit.quantize.tables import points, spread
+from kit.quantize.workbench import short
 
 
 def read_five(w: np.ndarray, back: np.ndarray, scale: float) -> Markdown:
@@ -52,15 +53,18 @@ def read_eight(marks: Mapping[str, Mark]) -> Markdown:
     )
 
 
-def read_bits(marks: Mapping[tuple[str, int], Mark]) -> Markdown:
-    """Where each way of sharing scales breaks down."""
-    floor = {}
+def read_bits(marks: Mapping[tuple[str, int], Mark], weights: Mapping[str, np.ndarray]) -> Markdown:
+    """Where each way of sharing scales breaks down, and the largest weight of all."""
+    floor = []
     for scales in dict.fromkeys(s for s, _ in marks):
         fine = [b for s, b in marks if s == scales and marks[s, b].lost[0] < 5]
-        floor[scales] = f"{scales} at {min(fine)} bits" if fine else f"{scales} at no number of bits tried"
+        floor.append(f"{scales} at {min(fine)} bits" if fine else f"{scales} at none of these")
+    size = {label: float(np.abs(w).max() / w.std()) for label, w in weights.items()}
+    worst = max(size, key=lambda label: size[label])
     return Markdown(
-        f"Fewest bits that lose less than 5 points: {', '.join(floor.values())}. The more weights share a "
-        "scale, the more a single large one costs all the others."
+        f"Fewest bits that lose less than 5 points: {', '.join(floor)}. Why so different? One weight in "
+        f"*{short(worst)}* is {size[worst]:.0f} times as large as is usual there, and whoever shares a scale "
+        "with it is rounded to nearly nothing."
     )
 
 
@@ -68,14 +72,13 @@ def read_remedies(marks: Mapping[str, Mapping[str, Mark]]) -> Markdown:
     """What each remedy costs in bytes and brings in answers."""
     texts = []
     for bits, kinds in marks.items():
-        plain = next(iter(kinds.values()))
-        best = min(kinds, key=lambda n: kinds[n].changed)
+        plain, gptq, both = kinds["plain"], kinds["GPTQ"], kinds["both"]
         texts.append(
-            f"{bits}: {plain.changed} changed answers fell to {kinds[best].changed} with {best}, "
-            f"for {number(kinds[best].mb - plain.mb)} MB more"
+            f"**{bits}** changed {plain.changed} answers and lost {points(plain)} points; with GPTQ it "
+            f"changes {gptq.changed} and loses {points(gptq)}; with both {both.changed} and {points(both)}, "
+            f"for {number(both.mb - plain.mb)} MB more."
         )
-    gptq = next(iter(marks.values()))["GPTQ"]
-    return Markdown(f"{'; '.join(texts)}. GPTQ alone costs no bytes at all and leaves {gptq.changed} (INT4).")
+    return Markdown(" ".join(texts) + " In brackets: 95% intervals.")
 
 
 def read_smollm2(
