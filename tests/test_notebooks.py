@@ -288,7 +288,7 @@ def test_a_deck_has_slides_with_messages_and_notes():
     def cell(text, kind):
         return new_markdown_cell(text, metadata={"slideshow": {"slide_type": kind}})
 
-    good = new_notebook(cells=[cell("## A", "slide"), cell("aloud", "notes")] * 10)
+    good = new_notebook(cells=[cell(*c) for c in [("## A", "slide"), ("aloud", "notes")] * 10])
     assert list(deck_problems(good)) == []
     bad = "\n".join(deck_problems(new_notebook(cells=[cell("## A", "slide"), cell("no message", "slide")])))
     for says in ("found 2", "slide 1 needs one cell", "slide 2 must begin", "slide 2 needs one cell"):

@@ -335,7 +335,7 @@ def timing(ms):
 
 def test_speed_is_said_in_the_questions_words():
     words = [q.speed_choice(timing(100), timing(ms)) for ms in (120, 80, 40, 20)]
-    assert words == ["slower", "1-2x faster", "2-4x", "over 4x"]
+    assert words == ["slower", "1-2x faster", "2-4x faster", "over 4x faster"]
 
 
 def mark(lost, changed=20, mb=20.0, likeness=0.98):

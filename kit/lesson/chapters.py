@@ -19,7 +19,7 @@ def notebooks() -> dict[str, Path]:
 
 
 def decks() -> dict[str, Path]:
-    """The decks by number, in order. A deck may be made of several chapters: its number and name are its own."""
+    """The decks by number, in order. Number and name are a deck's own: it may be made of several chapters."""
     return _listing(SLIDES)
 
 

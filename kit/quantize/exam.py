@@ -201,8 +201,8 @@ def decoding(engines: Mapping[str, Engine], tokens: int = 8, rounds: int = 8) ->
 def speed_choice(before: Timing, after: Timing) -> str:
     """How much faster, in the words of the chapter's question."""
     times = measure.ratio(before, after)[0]
-    edges = {"slower": 1, "1-2x faster": 2, "2-4x": 4}
-    return next((word for word, edge in edges.items() if times < edge), "over 4x")
+    edges = {"slower": 1, "1-2x faster": 2, "2-4x faster": 4}
+    return next((word for word, edge in edges.items() if times < edge), "over 4x faster")
 
 
 def inputs_of(model: onnx.ModelProto, label: str, text: str) -> np.ndarray:

@@ -15,22 +15,24 @@ from kit.measure import Timing, machine, ratio
 from kit.quantize.exam import Mark
 from kit.quantize.graphs import matrices
 
+NARROW = "\u00a0"  # a space at which no line breaks
+
 
 def spread(value: tuple[float, float, float], digits: str = ".3g") -> str:
-    """A value and its interval: ``0.33 (0.32 to 0.35)``."""
+    """A value and its interval, on one line: ``0.33 (0.32 to 0.35)``."""
     middle, low, high = value
-    return f"{middle:{digits}} ({low:{digits}} to {high:{digits}})"
+    return f"{middle:{digits}} ({low:{digits}} to {high:{digits}})".replace(" ", NARROW)
 
 
 def points(mark: Mark) -> str:
     """Points lost and their interval, one decimal."""
-    middle, low, high = mark.lost
-    return f"{middle + 0:.1f} ({low + 0:.1f} to {high + 0:.1f})"
+    middle, low, high = (round(value, 1) + 0.0 for value in mark.lost)  # no "-0.0"
+    return spread((middle, low, high), ".1f")
 
 
 def ms(timing: Timing) -> str:
-    """Median and its interval."""
-    return spread((timing.p50, *timing.ci()))
+    """Median and its interval in ms."""
+    return spread((timing.p50, *timing.ci()), ".2f" if timing.p50 < 1 else ".1f")
 
 
 def sixteen_bits(values: Sequence[float]) -> HTML:
@@ -94,7 +96,7 @@ def edge_table(
             "points lost, people": points(mark) if name != first else "",
             "templates (%)": f"{100 * templates[name].accuracy:.1f}",
             "one sentence (ms)": ms(times[name]),
-            "times faster": spread(ratio(times[first], times[name])) if name != first else "",
+            "times faster": spread(ratio(times[first], times[name]), ".2f") if name != first else "",
         }
         for name, mark in people.items()
     ]
@@ -143,9 +145,9 @@ def smollm2_table(
                 "file (MB)": mb[name],
                 "of FP32": f"{mb[name] / mb[first]:.1%}",
                 "memory (MB)": memory[name],
-                "tokens/s": spread((1000 * tokens / t.p50, slow, fast)),
-                "times faster": spread(ratio(times[first], t)) if name != first else "",
-                "perplexity (see text)": perplexities[name],
+                "tokens/s": spread((1000 * tokens / t.p50, slow, fast), ".1f"),
+                "times faster": spread(ratio(times[first], t), ".2f") if name != first else "",
+                "perplexity": perplexities[name],
             }
         )
     noisy = next((t.why for t in times.values() if t.noisy), "")
@@ -161,8 +163,8 @@ def machine_table() -> HTML:
     rows = [
         {
             "matrix product": text,
-            "FP32 (10⁹/s)": speeds[shape, "fp32"],
-            "INT8 (10⁹/s)": speeds[shape, "int8"],
+            "FP32 (10⁹ operations/s)": speeds[shape, "fp32"],
+            "INT8 (10⁹ operations/s)": speeds[shape, "int8"],
             "INT8 is faster (times)": speeds[shape, "int8"] / speeds[shape, "fp32"],
         }
         for shape, text in names.items()
@@ -176,7 +178,7 @@ def machine_table() -> HTML:
         else "This processor has no instructions for small integers (VNNI, dot product): 8-bit numbers are "
         "widened first, and little is won by them."
     )
-    return plots.table(rows, note=note)
+    return plots.table(rows, note=note + " FP32 is multiplied by PyTorch, INT8 by ONNX Runtime.")
 
 
 def claims_table(

@@ -19,7 +19,7 @@ SHAPES = (
     {"buckets": 2039, "dim": 16, "hidden": 64},
     {"buckets": 8191, "dim": 32, "hidden": 128},
 )
-EPOCHS = 2
+EPOCHS = 3
 
 
 def _measured(model: IntentNet) -> dict[str, Any]:
