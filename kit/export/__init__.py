@@ -48,10 +48,12 @@ __all__ = [
 def smollm2_onnx(folder: str | Path) -> Any:
     """SmolLM2 from ``artifacts.get("smollm2.plain")``, with transformers' ``generate`` over ONNX Runtime."""
     with models.quiet():
-        from onnxruntime import SessionOptions
+        import onnxruntime as ort
         from optimum.onnxruntime import ORTModelForCausalLM
 
-        polite = SessionOptions()  # a number of threads, or they are pinned to cores; and no spinning: torch
+        polite = (
+            ort.SessionOptions()
+        )  # a number of threads, or they are pinned to cores; and no spinning: torch
         polite.intra_op_num_threads = 2  # wants the cores, too, and slows down tenfold otherwise
         polite.add_session_config_entry("session.intra_op.allow_spinning", "0")
         return ORTModelForCausalLM.from_pretrained(str(folder), session_options=polite)

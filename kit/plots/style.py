@@ -137,10 +137,11 @@ def style(fig: go.Figure, title: str, x: str = "", y: str = "") -> go.Figure:
     text = textwrap.wrap(title, TITLE_LETTERS)
     traces: Any = fig.data
     named = [t.name for t in traces if t.name and t.showlegend is not False]
-    rows = _legend_rows(named, fig.layout["width"] or WIDTH) if len(named) > 1 else 0
+    size = fig.layout.to_plotly_json()
+    rows = _legend_rows(named, int(size.get("width", WIDTH))) if len(named) > 1 else 0
     fig.update_layout(
         template="kit",
-        title={"text": "<br>".join(text), "y": 1 - (5 + 11 * len(text)) / (fig.layout["height"] or HEIGHT)},
+        title={"text": "<br>".join(text), "y": 1 - (5 + 11 * len(text)) / size.get("height", HEIGHT)},
         margin_t=34 + 21 * len(text) + 21 * rows + (6 if rows else 0),
         showlegend=rows > 0,
     )
