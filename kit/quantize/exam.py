@@ -25,7 +25,7 @@ from kit.measure import Timing
 from kit.quantize.graphs import matrices
 from kit.quantize.quality import embed, head, minilm_inputs
 
-SENTENCES = 1500  # that the head learns from, people's first
+SENTENCES = 1200  # that the head learns from, people's first
 PROMPT = "What is gravity?"
 
 
@@ -124,7 +124,7 @@ class Exam:
 
 @cache
 def exam() -> Exam:
-    """The exam on 427 English commands as people say them, after learning from 1500 others."""
+    """The exam on 427 English commands as people say them, after learning from 1200 others."""
     people, templates = data.load("people", "train", "en"), data.load("templates", "train", "en")
     learn = people + random.Random(0).sample(templates, SENTENCES - len(people))
     return Exam(learn, data.load("people", "test", "en"))
