@@ -104,7 +104,7 @@ def _parser_of(function):
 
 
 def test_run_reports_and_stores_nothing(project, capsys):
-    path = project / "notebooks" / "00_start_here.ipynb"
+    path = project / "notebooks" / "00_sample.ipynb"
     write(path, "1 + 1")
     before = path.read_text()
     assert cli.main(["run", "0"]) == 0
@@ -113,7 +113,7 @@ def test_run_reports_and_stores_nothing(project, capsys):
 
 
 def test_run_shows_the_cell_that_failed(project, capsys):
-    write(project / "notebooks" / "00_start_here.ipynb", "1 / 0")
+    write(project / "notebooks" / "00_sample.ipynb", "1 / 0")
     assert cli.main(["run", "00"]) == 1
     assert "ZeroDivisionError" in capsys.readouterr().err
 
@@ -121,7 +121,7 @@ def test_run_shows_the_cell_that_failed(project, capsys):
 @pytest.mark.parametrize(("folder", "argv"), [("notebooks", ["run", "00"]), ("slides", ["slides"])])
 def test_save_stores_a_notebook_or_the_decks(project, monkeypatch, capsys, folder, argv):
     for place in ("notebooks", "slides"):
-        write(project / place / "00_start_here.ipynb", "1")
+        write(project / place / "00_sample.ipynb", "1")
     saved = []
     monkeypatch.setattr(bake, "save", lambda path: saved.append(path.parent.name) or (1.0, ["cell 1: bar"]))
     monkeypatch.setattr(slides, "export", lambda deck: deck)
@@ -155,14 +155,14 @@ def test_build_lists_builds_and_cleans(monkeypatch, capsys, tmp_path):
 def test_slides_exports_every_deck(project, monkeypatch, capsys):
     assert cli.main(["slides"]) == 0
     assert "no decks yet" in capsys.readouterr().out
-    write(project / "slides" / "00_start_here.ipynb", "1")
+    write(project / "slides" / "00_sample.ipynb", "1")
     monkeypatch.setattr(slides, "export", lambda deck: deck)
     assert cli.main(["slides"]) == 0
-    assert "00_start_here" in capsys.readouterr().out
+    assert "00_sample" in capsys.readouterr().out
 
 
 def test_progress_is_one_line_a_chapter(project, monkeypatch, capsys):
     monkeypatch.setenv("KIT_ANSWERS", str(project / "answers.json"))
-    write(project / "notebooks" / "00_start_here.ipynb", "1")
+    write(project / "notebooks" / "00_sample.ipynb", "1")
     assert cli.main(["progress"]) == 0
-    assert re.fullmatch(r"00 start_here +0 of 3 exercises solved, 0 pred.*\n", capsys.readouterr().out)
+    assert re.fullmatch(r"00 sample +0 of 3 exercises solved, 0 pred.*\n", capsys.readouterr().out)

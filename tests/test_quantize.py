@@ -388,6 +388,9 @@ def test_figures_can_be_drawn():
     assert "50% less in INT4" in titles[5]
     assert "a keeps 1 of 4 channels; b keeps 4 of 4" in titles[6]
     assert "worth choosing are INT4, INT8 (" in titles[7]
+    assert "INT8 writes fastest" in titles[8]
+    even = q.smollm2_front({"INT8": 140, "INT4": 92}, {"INT8": timing(30), "INT4": timing(30)}, 8)
+    assert "told apart" in even.layout.title.text.replace("<br>", " ")
 
 
 def test_the_what_if_figure_is_right_and_quick():

@@ -10,7 +10,7 @@ import onnx
 import plotly.graph_objects as go
 
 from kit import artifacts, plots
-from kit.measure import Timing
+from kit.measure import Timing, ratio
 from kit.plots import Value, number
 from kit.plots.style import log_axis
 from kit.quantize.by_hand import affine_int8, relative_error, rounded, sqnr_db
@@ -173,7 +173,7 @@ def outliers(inputs: Mapping[str, np.ndarray]) -> go.Figure:
 
 def _changed(mark: Mark) -> Value:
     """Answers changed with a 95% interval (Wilson)."""
-    part, low, high = accuracy(np.arange(mark.sentences) < mark.changed)
+    part, low, high = accuracy(np.arange(mark.sentences) < round(mark.changed))
     return tuple(v * mark.sentences / 100 for v in (part, low, high))  # type: ignore[return-value]
 
 
@@ -195,8 +195,10 @@ def smollm2_front(mb: Mapping[str, float], times: Mapping[str, Timing], tokens: 
     for name, t in times.items():
         fast, slow = (1000 * tokens / ms for ms in t.ci())
         speed[name] = (1000 * tokens / t.p50, slow, fast)
-    fastest = max(times, key=lambda n: -times[n].p50)
-    title = f"SmolLM2, size against speed: {fastest} writes fastest"
+    first, second, *_ = sorted(times, key=lambda n: times[n].p50)
+    _, low, _ = ratio(times[second], times[first])
+    verdict = f"{first} writes fastest" if low > 1 else f"{first} and {second} cannot be told apart in speed"
+    title = f"SmolLM2, size against speed: {verdict}"
     return plots.pareto(
         {n: (mb[n], speed[n]) for n in mb}, title=title, x="size of the file (MB)", y="tokens per second",
         better=("low", "high"),

@@ -48,8 +48,8 @@ def read_eight(marks: Mapping[str, Mark]) -> Markdown:
     return Markdown(
         f"The same 8 bits cost from {only.lost[0] + 0:.1f} to {coarse.lost[0]:.1f} points: what counts is "
         "how many weights and inputs share a scale. Static with one scale per matrix changed "
-        f"{coarse.changed} answers, with one per channel {fine.changed}; dynamic, which looks at each input "
-        f"first, {dynamic.changed}; and rounding the weights alone {only.changed}."
+        f"{coarse.changed:.0f} answers, with one per channel {fine.changed:.0f}; dynamic, which looks at each input "
+        f"first, {dynamic.changed:.0f}; and rounding the weights alone {only.changed:.0f}."
     )
 
 
@@ -74,8 +74,8 @@ def read_remedies(marks: Mapping[str, Mapping[str, Mark]]) -> Markdown:
     for bits, kinds in marks.items():
         plain, gptq, both = kinds["plain"], kinds["GPTQ"], kinds["both"]
         texts.append(
-            f"**{bits}** changed {plain.changed} answers and lost {points(plain)} points; with GPTQ it "
-            f"changes {gptq.changed} and loses {points(gptq)}; with both {both.changed} and {points(both)}, "
+            f"**{bits}** changed {plain.changed:.0f} answers and lost {points(plain)} points; with GPTQ it "
+            f"changes {gptq.changed:.0f} and loses {points(gptq)}; with both {both.changed:.0f} and {points(both)}, "
             f"for {number(both.mb - plain.mb)} MB more."
         )
     return Markdown(" ".join(texts) + " In brackets: 95% intervals.")

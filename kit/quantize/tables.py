@@ -111,7 +111,7 @@ def minilm_table(marks: Mapping[str, Mark], times: Mapping[str, Timing]) -> HTML
             "MB": mark.mb,
             "right (%)": f"{100 * mark.accuracy:.1f}",
             "points lost": points(mark),
-            "answers changed": mark.changed,
+            "answers changed": round(mark.changed),
             "likeness": f"{mark.likeness:.4f}",
             "one sentence (ms)": ms(times[name]) if name in times else None,
         }
@@ -199,7 +199,7 @@ def claims_table(
         int4: MiniLM in plain INT4.
         mended: MiniLM in INT4 after GPTQ.
     """
-    quarter = [m for m, part in saved.items() if part >= 0.7]
+    quarter = [m for m, part in saved.items() if part >= 0.65]
     inside = [m for m, (times, _, _) in faster.items() if 2 <= times <= 4]
     slower = [m for m, (_, _, high) in faster.items() if high < 1]
     heavy = [name for name, m in lost.items() if m.lost[0] >= 1.5]
@@ -209,7 +209,7 @@ def claims_table(
             ", ".join(f"{m} {part:.0%}" for m, part in saved.items())
             + f" less on disk; SmolLM2 {memory_saved:.0%} less memory to open",
             f"Holds on disk for {len(quarter)} of {len(saved)}"
-            + ("; in memory too" if memory_saved >= 0.7 else "; less in memory"),
+            + ("; in memory too" if memory_saved >= 0.65 else "; less in memory"),
         ),
         "C08": (
             ", ".join(f"{m} {spread(times, '.2f')}" for m, times in faster.items()) + " times faster",
@@ -223,14 +223,17 @@ def claims_table(
         ),
         "C10": (
             f"MiniLM lost {points(int4)} points; after GPTQ {points(mended)}",
-            ("The loss is real" if visible else "No loss could be told from luck")
-            + ("; most of it could be undone" if undone else "; it stayed")
-            + ". Tested on commands, not on reasoning or code",
+            ("The loss is real; " + ("most of it could be undone" if undone else "it stayed"))
+            if visible
+            else "No loss could be told from luck",
         ),
     }
     rows = [
         {"": id, "claim": facts.claims()[id].claim, "measured here": measured, "verdict": verdict}
         for id, (measured, verdict) in found.items()
     ]
-    note = "Counted as holding: C07 from 70% saved, C08 from 2 to 4 times, C09 below 1.5 points lost."
+    note = (
+        "Counted as holding: C07 from 65% saved, C08 from 2 to 4 times, C09 below 1.5 points lost. C10 was "
+        "tested on commands, not on reasoning or code."
+    )
     return plots.table(rows, note=note)
