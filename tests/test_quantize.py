@@ -365,6 +365,14 @@ def test_verdicts_follow_from_the_numbers():
     assert "No loss could be told" in claims(int4=mark(0.5))
 
 
+def test_losses_are_read_without_minus_zero():
+    names = ("INT8 dynamic", "INT8 static, per tensor", "INT8 static, per channel", "INT8 blocks")
+    marks = {n: mark(lost, lost * 10) for n, lost in zip(names, (-0.01, 2.5, 2.6, 0.1), strict=True)}
+    text = q.read_eight(marks).data
+    assert "from 0.0 to 2.6 points" in text
+    assert "-0.0" not in claims(lost=marks)
+
+
 def test_the_edge_sentence_says_which_is_slower():
     assert "**slower**" in q.read_edge({"FP32": timing(1), "INT8": timing(1.2)}).data
     assert "is faster" in q.read_edge({"FP32": timing(1), "INT8": timing(0.8)}).data

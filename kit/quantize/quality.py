@@ -59,7 +59,7 @@ def embed(minilm: Any, texts: Sequence[str], batch: int = 32) -> np.ndarray:
     return out
 
 
-def head(x: np.ndarray, y: Sequence) -> Any:
+def head(x: np.ndarray, y: Sequence | np.ndarray) -> Any:
     """A logistic regression (scikit-learn) fitted on embeddings x [n, 384] and labels y."""
     from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits

@@ -43,13 +43,14 @@ def read_eight(marks: Mapping[str, Mark]) -> Markdown:
     """Dynamic against static, and one scale against many."""
     dynamic, coarse, fine, only = (
         marks[n]
-        for n in ("INT8 dynamic", "INT8 static, per tensor", "INT8 static, per channel", "INT8 weights")
+        for n in ("INT8 dynamic", "INT8 static, per tensor", "INT8 static, per channel", "INT8 blocks")
     )
+    cost = [round(m.lost[0], 1) for m in (dynamic, coarse, fine, only)]
     return Markdown(
-        f"The same 8 bits cost from {only.lost[0] + 0:.1f} to {coarse.lost[0]:.1f} points: what counts is "
+        f"The same 8 bits cost from {min(cost) + 0.0:.1f} to {max(cost):.1f} points: what counts is "
         "how many weights and inputs share a scale. Static with one scale per matrix changed "
-        f"{coarse.changed:.0f} answers, with one per channel {fine.changed:.0f}; dynamic, which looks at each input "
-        f"first, {dynamic.changed:.0f}; and rounding the weights alone {only.changed:.0f}."
+        f"{coarse.changed:.0f} answers, with one per channel {fine.changed:.0f}; dynamic, which looks at "
+        f"each input first, {dynamic.changed:.0f}; and blocks, where few share a scale, {only.changed:.0f}."
     )
 
 
@@ -75,8 +76,8 @@ def read_remedies(marks: Mapping[str, Mapping[str, Mark]]) -> Markdown:
         plain, gptq, both = kinds["plain"], kinds["GPTQ"], kinds["both"]
         texts.append(
             f"**{bits}** changed {plain.changed:.0f} answers and lost {points(plain)} points; with GPTQ it "
-            f"changes {gptq.changed:.0f} and loses {points(gptq)}; with both {both.changed:.0f} and {points(both)}, "
-            f"for {number(both.mb - plain.mb)} MB more."
+            f"changes {gptq.changed:.0f} and loses {points(gptq)}; with both {both.changed:.0f} and "
+            f"{points(both)}, for {number(both.mb - plain.mb)} MB more."
         )
     return Markdown(" ".join(texts) + " In brackets: 95% intervals.")
 
@@ -94,9 +95,9 @@ def read_smollm2(
     )
 
 
-def read_trap(exact: float, weights: float, dynamic: float) -> Markdown:
-    """Perplexity when the inputs are rounded too."""
+def read_trap(exact: float, blocks: float, dynamic: float) -> Markdown:
+    """Perplexity when all inputs of a call share one scale."""
     return Markdown(
-        f"With 8-bit weights alone the perplexity is {weights:.0f}; FP32's is {exact:.0f}. With 8-bit "
-        f"inputs too it is **{dynamic:.0f}**, {dynamic / exact:.1f} times as high."
+        f"With scales for blocks the perplexity is {blocks:.0f}; FP32's is {exact:.0f}. With one scale for "
+        f"all inputs of a call it is **{dynamic:.0f}**, {dynamic / exact:.1f} times as high as FP32's."
     )

@@ -217,7 +217,8 @@ def claims_table(
             + (f"; {' and '.join(slower)} got slower" if slower else ""),
         ),
         "C09": (
-            "Points lost: " + ", ".join(f"{name} {m.lost[0] + 0:.1f}" for name, m in lost.items()),
+            "Points lost: "
+            + ", ".join(f"{name} {round(m.lost[0], 1) + 0.0:.1f}" for name, m in lost.items()),
             f"Holds for {len(lost) - len(heavy)} of {len(lost)}"
             + (f"; not for {' and '.join(heavy)}" if heavy else ""),
         ),
