@@ -178,6 +178,17 @@ def edge_marks(files: Mapping[str, Path], kind: str = "people") -> dict[str, Mar
     }
 
 
+def _sleeping(path: Path) -> Any:
+    """A session whose threads sleep between runs. By default they spin for a while, hold the cores, and so
+    slow down the session that is timed next."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = 2, 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
 def latencies(files: Mapping[str, Path], feed: dict[str, np.ndarray], rounds: int) -> dict[str, Timing]:
     """Time of one run of each file, timed in turn.
 
@@ -186,7 +197,7 @@ def latencies(files: Mapping[str, Path], feed: dict[str, np.ndarray], rounds: in
         feed: inputs by name, the same for all.
         rounds: runs of each.
     """
-    opened = {name: session(path) for name, path in files.items()}
+    opened = {name: _sleeping(path) for name, path in files.items()}
     return measure.compare({name: lambda s=s: s.run(None, feed) for name, s in opened.items()}, rounds, 5)
 
 
