@@ -19,12 +19,14 @@ import numpy as np
 from kit import models
 
 
-def session(path: str | Path | bytes, threads: int = 2, **options: Any) -> Any:
+def session(path: str | Path | bytes, threads: int = 2, spin: bool = True, **options: Any) -> Any:
     """Open an ONNX model for running on the CPU.
 
     Args:
         path: the ``.onnx`` file, or a model in memory (``model.SerializeToString()``).
         threads: threads inside one operator. More than the machine has cores makes it slower.
+        spin: threads that wait keep a core busy for a while, so that they are back at once. Fastest for a
+            session alone; where several sessions take turns, each then slows down the next.
         options: further attributes of ``onnxruntime.SessionOptions``, such as
             ``graph_optimization_level``.
 
@@ -44,6 +46,7 @@ def session(path: str | Path | bytes, threads: int = 2, **options: Any) -> Any:
     settings.intra_op_num_threads = threads
     settings.inter_op_num_threads = 1
     settings.log_severity_level = 3
+    settings.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
     for name, value in options.items():
         setattr(settings, name, value)
     model = path if isinstance(path, bytes) else str(path)
@@ -60,7 +63,7 @@ class Engine:
     Args:
         path: a fused graph, as for ``session``: ``artifacts.get("smollm2.fp32")``, ``.int8`` or ``.int4``.
         context: tokens that the KV cache can hold, prompt and answer together.
-        threads: threads of the session.
+        threads, spin: as for ``session``.
 
     Attributes:
         past: tokens in the cache. Setting it to a smaller number forgets the later tokens.
@@ -71,8 +74,10 @@ class Engine:
         ValueError: the graph has no KV cache inputs.
     """
 
-    def __init__(self, path: str | Path | bytes, context: int = 512, threads: int = 2) -> None:
-        self.session = session(path, threads)
+    def __init__(
+        self, path: str | Path | bytes, context: int = 512, threads: int = 2, spin: bool = True
+    ) -> None:
+        self.session = session(path, threads, spin)
         pasts = [i for i in self.session.get_inputs() if i.name.startswith("past_key_values.")]
         if not pasts:
             names = ", ".join(i.name for i in self.session.get_inputs())

@@ -22,7 +22,7 @@ FORMATS = ("fp32", "int8", "int4")
 
 def speeds():
     """Rows of SmolLM2's formats, and the speed-ups as (ratio, low, high)."""
-    engines = {name: Engine(artifacts.get(f"smollm2.{name}")) for name in FORMATS}
+    engines = {name: Engine(artifacts.get(f"smollm2.{name}"), spin=False) for name in FORMATS}
     times = q.decoding(engines, TOKENS, ROUNDS)
     size = {name: measure.size_mb(artifacts.get(f"smollm2.{name}")) for name in FORMATS}
     gain = {name: measure.ratio(times["fp32"], times[name]) for name in FORMATS}

@@ -148,3 +148,42 @@ def test_machine_is_measured_once(tmp_path, monkeypatch):
     (tmp_path / "machine.json").write_text(json.dumps({"cpu": "another"}))
     measure.machine()
     assert len(calls) == 2
+
+
+# --- shares
+
+
+def test_calibration_by_hand():
+    mean, right, count = measure.calibration(
+        np.array([0.1, 0.2, 0.9, 1.0]), np.array([False, True, True, True]), bins=2
+    )
+    assert mean == pytest.approx([15, 95])
+    assert count.tolist() == [2, 2]
+    # Wilson's interval for 1 of 2 and 2 of 2
+    assert right == pytest.approx(np.array([[50, 9.45, 90.55], [100, 34.24, 100]]), abs=0.1)
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=60))
+def test_wilsons_interval_by_its_formula(hits):
+    n, p, z = len(hits), np.mean(hits), 1.959964
+    middle, half = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    low, high = ((middle + sign * half) / (1 + z * z / n) for sign in (-1, 1))
+    assert measure.accuracy(np.array(hits)) == pytest.approx((100 * p, 100 * low, 100 * high), abs=1e-4)
+
+
+def test_no_answers_have_no_accuracy():
+    with pytest.raises(ValueError, match="no answers"):
+        measure.accuracy(np.array([], bool))
+
+
+def test_ece_of_three_answers_by_hand():
+    # two at 0.9 of which one is right (gap 0.4), one at 0.5 that is right (gap 0.5)
+    assert measure.ece(np.array([0.9, 0.9, 0.5]), np.array([True, False, True])) == pytest.approx(
+        100 * (0.8 + 0.5) / 3
+    )
+
+
+def test_a_calibrated_model_has_no_error():
+    rng = np.random.default_rng(0)
+    sure = rng.uniform(0, 1, 200_000)
+    assert measure.ece(sure, rng.uniform(0, 1, len(sure)) < sure) < 0.5

@@ -126,26 +126,6 @@ def test_pareto_fills_the_points_of_the_front():
     assert symbols == {"a": "circle", "b": "circle", "c": "circle-open"}
 
 
-def test_calibration_by_hand():
-    mean, accuracy, low, high, count = plots.calibration(
-        np.array([0.1, 0.2, 0.9, 1.0]), np.array([False, True, True, True]), bins=2
-    )
-    assert mean == pytest.approx([0.15, 0.95])
-    assert accuracy == pytest.approx([0.5, 1.0])
-    assert count.tolist() == [2, 2]
-    # Wilson's interval for 1 of 2 and 2 of 2
-    assert low == pytest.approx([0.0945, 0.3424], abs=1e-3)
-    assert high == pytest.approx([0.9055, 1.0], abs=1e-3)
-
-
-def test_wilson_agrees_with_scipy():
-    stats = pytest.importorskip("scipy.stats")
-    right = np.arange(40) < 31
-    _, _, low, high, _ = plots.calibration(np.full(40, 0.7), right)
-    interval = stats.binomtest(31, 40).proportion_ci(method="wilson")
-    assert (low[0], high[0]) == pytest.approx((interval.low, interval.high), abs=1e-4)
-
-
 def test_a_calibrated_model_has_a_small_error():
     name = FIGURES["reliability"].data[1].name
     assert name.startswith("edge, ECE ")
@@ -211,8 +191,8 @@ def test_a_table_shows_numbers_dashes_and_no_markup():
             lambda: plots.heatmap(np.eye(2), rows="abc", columns="ab", title="t", x="", y=""),
             "3 row and 2 col",
         ),
-        (lambda: plots.calibration(np.array([3.2]), np.array([True])), "not logits"),
-        (lambda: plots.calibration(np.array([]), np.array([])), "not empty"),
+        (lambda: plots.reliability({"a": (np.array([3.2]), np.array([True]))}, title="t"), "not logits"),
+        (lambda: plots.reliability({"a": (np.array([]), np.array([]))}, title="t"), "not empty"),
         (lambda: plots.table([]), "at least one row"),
         (lambda: plots.table([{"a": 1}, {"b": 1}]), "row 2 has b"),
     ],

@@ -124,19 +124,6 @@ def test_baseline_reads_its_own_language():
 # --- confidence
 
 
-def test_ece_of_three_answers_by_hand():
-    # two at 0.9 of which one is right (gap 0.4), one at 0.5 that is right (gap 0.5)
-    assert train.ece(np.array([0.9, 0.9, 0.5]), np.array([True, False, True])) == pytest.approx(
-        100 * (0.8 + 0.5) / 3
-    )
-
-
-def test_a_calibrated_model_has_no_error():
-    rng = np.random.default_rng(0)
-    sure = rng.uniform(0, 1, 200_000)
-    assert train.ece(sure, rng.uniform(0, 1, len(sure)) < sure) < 0.5
-
-
 @pytest.mark.parametrize("true_temperature", [0.5, 1.0, 3.0])
 def test_temperature_is_found_again(true_temperature):
     rng = np.random.default_rng(1)

@@ -1,7 +1,20 @@
-"""Measurements that can be trusted: time, memory, size, and the limits of this machine."""
+"""Measurements that can be trusted: time, memory, size, shares, the limits of this machine."""
 
 from kit.measure.limits import Machine, machine
 from kit.measure.memory import peak_memory, size_mb
+from kit.measure.shares import accuracy, calibration, ece
 from kit.measure.timing import Timing, compare, ratio, timeit
 
-__all__ = ["Machine", "Timing", "compare", "machine", "peak_memory", "ratio", "size_mb", "timeit"]
+__all__ = [
+    "Machine",
+    "Timing",
+    "accuracy",
+    "calibration",
+    "compare",
+    "ece",
+    "machine",
+    "peak_memory",
+    "ratio",
+    "size_mb",
+    "timeit",
+]

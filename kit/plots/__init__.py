@@ -7,7 +7,7 @@ number, or ``(value, low, high)`` if its interval is known.
 
 from kit.plots.compare import bars, front, pareto, waterfall
 from kit.plots.curves import cdf, lines, roofline
-from kit.plots.matrices import calibration, heatmap, reliability
+from kit.plots.matrices import heatmap, reliability
 from kit.plots.style import COLOURS, PALETTE, Value, colour, number, style, use
 from kit.plots.tables import table
 
@@ -18,7 +18,6 @@ __all__ = [
     "PALETTE",
     "Value",
     "bars",
-    "calibration",
     "cdf",
     "colour",
     "front",

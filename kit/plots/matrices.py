@@ -8,6 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from kit import measure
 from kit.plots.style import FONT_PX, SYMBOLS, WIDTH, colour, number, style
 
 MOST_CELLS_WITH_TEXT = 15
@@ -59,43 +60,16 @@ def heatmap(
     fig.update_layout(
         width=max(WIDTH, 330 + 18 * len(columns)),
         height=max(420, 260 + 18 * len(rows)),
-        xaxis={"dtick": 1, "tickangle": -60 if len(columns) > 6 else 0, "showgrid": False},
-        yaxis={"dtick": 1, "autorange": "reversed", "showgrid": False},
+        xaxis={
+            "type": "category",
+            "dtick": 1,
+            "tickangle": -60 if len(columns) > 6 else 0,
+            "showgrid": False,
+        },
+        yaxis={"type": "category", "dtick": 1, "autorange": "reversed", "showgrid": False},
     )
+    fig.update_xaxes(dtick=1, showgrid=False).update_yaxes(dtick=1, showgrid=False)
     return style(fig, title, x, y)
-
-
-def calibration(
-    confidence: np.ndarray, correct: np.ndarray, bins: int = 10
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Answers in bins of equal width of confidence.
-
-    Args:
-        confidence: how sure the model was, 0 to 1, [n].
-        correct: whether it was right, bool [n].
-        bins: how many bins.
-
-    Returns:
-        For each bin that is not empty: mean confidence, accuracy, low and high end of its 95%
-        interval (Wilson, 1927), and the number of answers.
-    """
-    confidence, correct = np.asarray(confidence, dtype=float), np.asarray(correct, dtype=float)
-    if len(confidence) != len(correct) or not len(confidence):
-        raise ValueError(
-            f"confidence and correct must be equally long, not empty: {len(confidence)}, {len(correct)}."
-        )
-    if confidence.min() < 0 or confidence.max() > 1:
-        raise ValueError("confidence must lie between 0 and 1: use probabilities (softmax), not logits.")
-    which = np.minimum((confidence * bins).astype(int), bins - 1)
-    count = np.bincount(which, minlength=bins)
-    used = count > 0
-    n = count[used]
-    mean = np.bincount(which, confidence, bins)[used] / n
-    accuracy = np.bincount(which, correct, bins)[used] / n
-    z = 1.96
-    centre = (accuracy + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * np.sqrt(accuracy * (1 - accuracy) / n + z**2 / (4 * n**2))
-    return mean, accuracy, np.minimum(centre - half, accuracy), np.maximum(centre + half, accuracy), n
 
 
 def reliability(
@@ -118,8 +92,9 @@ def reliability(
         x=[0, 1], y=[0, 1], mode="lines", line={"color": neutral, "dash": "dot"}, name="as sure as right"
     )
     for i, (name, (confidence, correct)) in enumerate(models.items()):
-        mean, accuracy, low, high, count = calibration(confidence, correct, bins)
-        ece = float(np.sum(count * np.abs(accuracy - mean)) / count.sum())
+        mean, right, count = measure.calibration(confidence, correct, bins)
+        mean, (accuracy, low, high) = mean / 100, right.T / 100
+        error = measure.ece(confidence, correct, bins) / 100
         tint = colour(name, i)
         fig.add_scatter(
             x=mean,
@@ -128,7 +103,7 @@ def reliability(
             mode="lines+markers",
             line={"color": tint, "width": 2.5},
             marker={"size": 9, "symbol": SYMBOLS[i % len(SYMBOLS)]},
-            name=f"{name}, ECE {ece:.1%}",
+            name=f"{name}, ECE {error:.1%}",
             customdata=count,
             hovertemplate="%{x:.2f} sure, %{y:.2f} right, %{customdata} answers<extra>" + name + "</extra>",
         )

@@ -26,7 +26,7 @@ from kit.measure import Timing
 from kit.quantize.graphs import matrices
 from kit.quantize.quality import embed, head, minilm_inputs
 
-SENTENCES = 1200  # to learn from, people's first
+LEARN, TEST = 1200, 300  # sentences; to learn from, people's first
 HEADS, PART = 10, 0.8  # each head is fitted on another 80% of them
 PROMPT = "What is gravity?"
 
@@ -133,10 +133,11 @@ class Exam:
 
 @cache
 def exam() -> Exam:
-    """The exam on 427 English commands as people say them, after learning from 1200 others."""
+    """The exam on 300 English commands as people say them, after learning from 1200 others."""
+    draw = random.Random(0)
     people, templates = data.load("people", "train", "en"), data.load("templates", "train", "en")
-    learn = people + random.Random(0).sample(templates, SENTENCES - len(people))
-    return Exam(learn, data.load("people", "test", "en"))
+    learn = people + draw.sample(templates, LEARN - len(people))
+    return Exam(learn, draw.sample(data.load("people", "test", "en"), TEST))
 
 
 def one_by_one(texts: Iterable[str]) -> list[dict[str, np.ndarray]]:
@@ -178,31 +179,26 @@ def edge_marks(files: Mapping[str, Path], kind: str = "people") -> dict[str, Mar
     }
 
 
-def _sleeping(path: Path) -> Any:
-    """A session whose threads sleep between runs. By default they spin for a while, hold the cores, and so
-    slow down the session that is timed next."""
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 2, 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
 def latencies(files: Mapping[str, Path], feed: dict[str, np.ndarray], rounds: int) -> dict[str, Timing]:
-    """Time of one run of each file, timed in turn.
+    """Time of one run of each file, timed in turn, by sessions that do not spin.
 
     Args:
         files: name -> ONNX file.
         feed: inputs by name, the same for all.
         rounds: runs of each.
     """
-    opened = {name: _sleeping(path) for name, path in files.items()}
+    opened = {name: session(path, spin=False) for name, path in files.items()}
     return measure.compare({name: lambda s=s: s.run(None, feed) for name, s in opened.items()}, rounds, 5)
 
 
 def decoding(engines: Mapping[str, Engine], tokens: int = 8, rounds: int = 8) -> dict[str, Timing]:
-    """Time in which each engine makes ``tokens`` tokens after the same prompt, timed in turn."""
+    """Time in which each engine makes ``tokens`` tokens after the same prompt, timed in turn.
+
+    Args:
+        engines: name -> engine, opened with ``spin=False``: threads that spin would slow down the others.
+        tokens: made in one round.
+        rounds: of each engine.
+    """
     ids = chat_ids(PROMPT)
 
     def work(engine: Engine, first: int) -> None:
@@ -235,11 +231,9 @@ def inputs_of(model: onnx.ModelProto, label: str, text: str) -> np.ndarray:
     """
     name = next(name for name, known in matrices(model).items() if known == label)
     tap = next(node.input[0] for node in model.graph.node if name in node.input)
-    model.graph.output.append(onnx.helper.make_tensor_value_info(tap, onnx.TensorProto.FLOAT, None))
-    try:
-        opened = session(model.SerializeToString())
-    finally:
-        del model.graph.output[-1]
+    given = [i.name for i in model.graph.input]
+    cut = onnx.utils.Extractor(model).extract_model(given, [tap])  # the layers up to that matrix
+    opened = session(cut.SerializeToString())
     ids = np.array([tokenizer()(text).input_ids], np.int64)
     feed: dict[str, np.ndarray] = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
     for i in opened.get_inputs():

@@ -10,14 +10,13 @@ import onnx
 import plotly.graph_objects as go
 
 from kit import artifacts, plots
-from kit.measure import Timing, ratio
+from kit.measure import Timing, accuracy, ratio
 from kit.plots import Value, number
 from kit.plots.style import log_axis
 from kit.quantize.by_hand import affine_int8, relative_error, rounded, sqnr_db
 from kit.quantize.exam import Mark
 from kit.quantize.graphs import matrices
 from kit.quantize.workbench import short
-from kit.train.judge import accuracy
 
 SCALES = ("per tensor", "per channel", "blocks")
 LIMIT, FP32 = plots.COLOURS["limit"], plots.COLOURS["fp32"]

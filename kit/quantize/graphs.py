@@ -165,7 +165,10 @@ def weights_int8_dynamic(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def weights_nbits(model: onnx.ModelProto, bits: int, block: int = 32) -> onnx.ModelProto:
-    """Weights of 4 or 8 bits in blocks (``MatMulNBits``); what flows between layers stays float.
+    """Weights of 4 or 8 bits in blocks (``MatMulNBits``), each with a scale of its own.
+
+    What flows between layers stays float; inside a multiplication ONNX Runtime rounds each row's inputs to
+    INT8 too, a block at a time (``accuracy_level`` 4), so that it multiplies whole numbers.
 
     A last layer that also serves as the table of words keeps 8 bits and is stored once. Other tables
     become int8 rows.

@@ -4,8 +4,9 @@
 may be trusted, ``study`` repeats short trainings to answer how much data and how large a model.
 """
 
-from kit.train.confidence import auroc, calibrate, command_score, ece, probabilities, temperature
-from kit.train.judge import accuracy, baseline, baseline_correct, by_speech, confusions, correct, mixups
+from kit.measure import accuracy, ece
+from kit.train.confidence import auroc, calibrate, command_score, probabilities, temperature
+from kit.train.judge import baseline, baseline_correct, by_speech, confusions, correct, mixups
 from kit.train.loop import EPOCHS, MIX, chatter, draw, epochs, everything, train
 from kit.train.study import with_people
 

@@ -20,20 +20,6 @@ def probabilities(model: IntentNet, examples: Sequence[Example]) -> np.ndarray:
     return z / z.sum(1, keepdims=True)
 
 
-def ece(confidence: np.ndarray, hits: np.ndarray, bins: int = 15) -> float:
-    """Expected calibration error in percent: mean gap between confidence and accuracy (Guo et al. 2017).
-
-    Args:
-        confidence: probability of the answer given, [n].
-        hits: whether it was right, [n].
-    """
-    which = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = [
-        abs(hits[which == b].mean() - confidence[which == b].mean()) * (which == b).sum() for b in set(which)
-    ]
-    return 100 * float(np.sum(gaps)) / len(hits)
-
-
 def temperature(z: np.ndarray, classes: np.ndarray) -> float:
     """The number to divide logits by so that confidence fits accuracy (Guo et al. 2017).
 

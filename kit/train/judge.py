@@ -10,6 +10,7 @@ import numpy as np
 
 from kit import data
 from kit.data import Example
+from kit.measure import accuracy
 from kit.models.intent import IntentNet
 from kit.train.confidence import probabilities
 
@@ -38,14 +39,6 @@ def correct(model: IntentNet, examples: Sequence[Example]) -> np.ndarray:
     return probabilities(model, examples).argmax(1) == data.labels(examples)
 
 
-def accuracy(hits: np.ndarray) -> tuple[float, float, float]:
-    """Share of hits in percent with its 95% interval (Wilson 1927): (value, low, high)."""
-    n, p, z = len(hits), float(np.mean(hits)), 1.96
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return 100 * p, 100 * (centre - half), 100 * (centre + half)
-
-
 def baseline_correct(pipelines: Mapping[str, Any], examples: Sequence[Example]) -> np.ndarray:
     """Whether the baseline of its language gives each example its own label: bool [len(examples)]."""
     hits = np.zeros(len(examples), bool)
@@ -58,7 +51,7 @@ def baseline_correct(pipelines: Mapping[str, Any], examples: Sequence[Example]) 
 
 
 def by_speech(hits: Callable[[list[Example]], np.ndarray]) -> dict[str, tuple[float, float, float]]:
-    """Accuracy on the test sentences of templates and of people, by language: name -> see ``accuracy``.
+    """Accuracy on the test sentences of templates and of people, by language: see ``measure.accuracy``.
 
     Args:
         hits: examples -> whether each was right, such as ``lambda es: correct(model, es)``.
