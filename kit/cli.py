@@ -22,6 +22,9 @@ def lab(args: argparse.Namespace) -> int:
             f"--ServerApp.root_dir={artifacts.ROOT}",
             f"--ServerApp.port={args.port}",
             "--ServerApp.port_retries=0",
+            "--ServerApp.allow_root=True",  # in a container there is often nobody else
+            "--LabApp.news_url=None",  # no question about news, and no look at the network for either
+            "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
             "--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb",
             *args.jupyter,
         ]
@@ -58,12 +61,21 @@ def _save(path: Path) -> None:
         print(f"  not stored, from stderr of {text}", file=sys.stderr)
 
 
+def _ago(seconds: float) -> str:
+    """A span of time in one unit: ``"3 h"``."""
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
 def build(args: argparse.Namespace) -> int:
     """Build artifacts, list them, or delete the versions that no recipe makes any more."""
     if args.list:
         for s in artifacts.status():
             size = f"{s.mb:6.1f} MB" if s.built else f"~{s.mb:5.0f} MB"
-            print(f"{s.name:16}{'built' if s.built else 'not built':12}{size}  {s.seconds:5.0f} s to build")
+            state = "not built" if s.age_s is None else f"built {_ago(s.age_s)} ago"
+            print(f"{s.name:16}{state:20}{size}  {s.seconds:5.0f} s to build")
         return 0
     if args.clean:
         print(f"{artifacts.clean()} old versions deleted.")

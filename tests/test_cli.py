@@ -144,12 +144,20 @@ def test_build_lists_builds_and_cleans(monkeypatch, capsys, tmp_path):
     assert cli.main(["build", "--list"]) == 0
     assert "intent.pt" in (out := capsys.readouterr().out)
     assert "12.5 MB" in out
+    assert "built 1 min ago" in out
     assert cli.main(["build", "intent.pt", "intent.onnx"]) == 0
     assert capsys.readouterr().out.count("\n") == 2
     assert cli.main(["build"]) == 0
     assert capsys.readouterr().out.count("\n") == len(artifacts.RECIPES)
     assert cli.main(["build", "--clean"]) == 0
     assert "3 old versions" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("seconds", "says"), [(0, "0 s"), (59.4, "59 s"), (3600, "1 h"), (90_000, "1 d"), (864_000, "10 d")]
+)
+def test_an_age_is_told_in_one_unit(seconds, says):
+    assert cli._ago(seconds) == says
 
 
 def test_slides_exports_every_deck(project, monkeypatch, capsys):

@@ -381,4 +381,10 @@ def test_the_counts_in_the_cards_are_true(card):
 def test_every_data_file_has_a_card():
     cards = {p.stem for p in DATASETS.glob("*.md")}
     facts = (DATASETS / "facts.md").read_text("utf-8")
-    assert [p.name for p in DATASETS.glob("*.csv") if p.stem not in cards and p.name not in facts] == []
+    tables = [*DATASETS.glob("*.csv"), *DATASETS.glob("*.txt")]
+    assert [p.name for p in tables if p.stem not in cards and p.name not in facts] == []
+
+
+def test_the_card_of_the_passages_counts_them():
+    lines = (DATASETS / "passages.txt").read_text("utf-8").splitlines()
+    assert f"| sentences | {len(lines)} |" in (DATASETS / "passages.md").read_text("utf-8")

@@ -38,6 +38,14 @@ def test_packages_are_held_against_both_files(tmp_path):
     assert "tested: 0.1" in lines[-1].text
 
 
+def test_a_build_for_another_processor_is_the_same_version(monkeypatch, tmp_path):
+    (tmp_path / "pyproject.toml").write_text('[project]\ndependencies = ["torch"]\n')
+    (tmp_path / "constraints.txt").write_text("torch==2.13.0\n")
+    torch = type("Torch", (), {"name": "torch", "version": "2.13.0+cpu"})
+    monkeypatch.setattr(doctor.metadata, "distributions", lambda: [torch])
+    assert not any("tested" in line.text for line in doctor.packages(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("flags", "state", "says"),
     [
