@@ -85,7 +85,7 @@ RECIPES: dict[str, Recipe] = {
     r.name: r
     for r in (
         Recipe("intent.pt", "intent.safetensors", "kit.train.loop:build_intent", (), 80, 15, _INTENT),
-        Recipe("train.study", "study.json", "kit.train.study:build_study", (), 60, 1,
+        Recipe("train.study", "study.json", "kit.train.study:build_study", (), 70, 1,
                (*_INTENT, "kit.train.judge")),
         Recipe("intent.onnx", "intent.onnx", "kit.export.builders:build_intent", ("intent.pt",), 10, 15),
         Recipe("minilm.onnx", "minilm.onnx", "kit.export.builders:build_minilm", (), 15, 95),

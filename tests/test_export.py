@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import pickle
+import re
 import zipfile
 
 import numpy as np
@@ -140,9 +141,9 @@ def test_greedy_agreement_finds_where_two_texts_part():
             return type("Out", (), {"sequences": sequences, "logits": tuple(logits)})
 
     (parted,) = export.greedy_agreement(Fake(3, 4, 5), Fake(3, 7, 5), [[1, 2]], tokens=3)
-    assert parted == export.Greedy(prompt=0, tokens=3, same=1, margin=2.0)
+    assert parted == export.Greedy(prompt=0, tokens=3, same=1, margin=2.0, worst=2.0)
     (equal,) = export.greedy_agreement(Fake(3, 4), Fake(3, 4), [[1]], tokens=2)
-    assert equal == export.Greedy(prompt=0, tokens=2, same=2, margin=None)
+    assert equal == export.Greedy(prompt=0, tokens=2, same=2, margin=None, worst=0.0)
 
 
 # --- what is in a file
@@ -183,6 +184,8 @@ def test_onnx_is_read_as_the_library_reads_it(intent_onnx):
         name: (array.shape, array.nbytes) for name, array in arrays.items()
     }
     assert ours.header["inputs"] == "bytes int32 [batch, length]"
+    total, listed = ours.header["operators"].split(": ")
+    assert int(total) == len(theirs.graph.node) == sum(int(n) for n in re.findall(r"\d+", listed))
 
 
 class Bomb:
@@ -232,7 +235,7 @@ PLACES = torch.tensor([4, 0, 9], dtype=torch.int32)
     [
         (breaks.DataDependent(), breaks.DataDependentMended(), SIGNAL, "data-dependent"),
         (breaks.MedianOverTime(), breaks.MedianOverTimeMended(), SIGNAL, "aten.median"),
-        (breaks.LookUp(), breaks.LookUpMended(), PLACES, "GatherND"),
+        (breaks.LookUp(), breaks.LookUpMended(), PLACES, "breaks ONNX's rules: "),
     ],
     ids=["data-dependent", "no-such-operator", "invalid-file"],
 )
@@ -265,6 +268,30 @@ def test_optimisation_fuses_operators_and_changes_no_answer():
     feeds = {"input_ids": np.arange(2000, 2012).reshape(2, 6), "attention_mask": np.ones((2, 6), np.int64)}
     answers = [export.at_level(path, level).run(None, feeds)[0] for level in ("disabled", "all")]
     np.testing.assert_allclose(*answers, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("gain", "choice", "says"),
+    [
+        ((0.9, 0.8, 1.07), "no difference that we can see", "No gain"),
+        ((0.8, 0.7, 0.9), "slower", "slower"),
+        ((1.3, 1.2, 1.4), "up to 2 times faster", "1.30 times as fast"),
+        ((2.6, 2.2, 2.8), "over 2 times faster", "2.60 times as fast"),
+    ],
+)
+def test_fusing_is_read_as_it_was_measured(gain, choice, says):
+    assert export.fused(gain) == choice
+    assert says in export.read_fusing(gain).data
+
+
+def test_a_look_up_that_breaks_the_rules_is_refused_by_the_runtime_too(tmp_path):
+    """The page says: ``full_check`` finds it, the plain check does not, and it would not run."""
+    with models.quiet():
+        program = torch.onnx.export(breaks.LookUp().eval(), (PLACES,), dynamo=True, verbose=False)
+    onnx.checker.check_model(program.model_proto)
+    onnx.save(program.model_proto, tmp_path / "odd.onnx")
+    with pytest.raises(Exception, match="int32"):
+        engine.session(tmp_path / "odd.onnx")
 
 
 def test_an_unknown_level_is_named():

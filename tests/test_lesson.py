@@ -175,6 +175,8 @@ def test_check_shows_its_verdict(shown, answer, says):
     lesson.check("00.1", answer)
     assert says in shown[0]["text/plain"]
     assert ("00.1" in answers.load("passed")) == (answer == 2)
+    for form in ("text/plain", "text/html"):
+        assert shown[0][form].count("How many fit in a budget of 100 ms?") == 1
 
 
 def test_check_leaves_nothing_behind_in_ci(shown, monkeypatch, reader):
@@ -195,6 +197,7 @@ def test_hints_come_one_by_one_and_end(shown):
     for _ in range(4):
         lesson.hint("00.1")
     assert [b["text/html"].count("<details>") for b in shown] == [1, 2, 2, 2]
+    assert ["for the next" in b["text/plain"] for b in shown] == [True, False, False, False]
 
 
 def test_solution_is_folded_and_escaped(shown, monkeypatch):

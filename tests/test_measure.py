@@ -187,3 +187,12 @@ def test_a_calibrated_model_has_no_error():
     rng = np.random.default_rng(0)
     sure = rng.uniform(0, 1, 200_000)
     assert measure.ece(sure, rng.uniform(0, 1, len(sure)) < sure) < 0.5
+
+
+def test_a_lead_is_counted_in_pairs():
+    before = np.arange(400) % 5 > 0
+    assert measure.lead(before, before) == (0, 0, 0)
+    after = before & (np.arange(400) % 20 != 1)
+    points, low, high = measure.lead(before, after)
+    assert points == pytest.approx(5)
+    assert 2 < low < points < high < 8

@@ -132,6 +132,14 @@ def test_a_calibrated_model_has_a_small_error():
     assert float(name.split()[-1].rstrip("%")) < 8
 
 
+def test_bins_with_few_answers_are_counted_but_not_drawn():
+    sure, right = np.r_[np.full(9, 0.25), np.full(10, 0.85)], np.ones(19, bool)
+    points, counts = plots.reliability({"edge": (sure, right)}, title="t").data[1:]
+    assert points.x == pytest.approx([85])
+    assert list(counts.y) == [9, 10]
+    assert points.name == f"edge, ECE {(9 * 75 + 10 * 15) / 19:.1f}%"
+
+
 def test_a_waterfall_starts_each_part_where_the_last_ended():
     cloud = next(t for t in FIGURES["waterfall"].data if t.name == "cloud")
     assert list(cloud.base) == [0, 10, 0]

@@ -133,10 +133,10 @@ def test_odd_sizes_are_padded_and_cut_again():
 
 
 def test_fewer_bits_lose_more():
-    noise = [q.sqnr_db(W, q.block_nbits(W, bits).dequantize()) for bits in (2, 3, 4, 8)]
-    assert noise == sorted(noise)
-    assert noise[2] - noise[1] == pytest.approx(6, abs=1.5), "one bit is about 6 dB"
-    assert q.sqnr_db(W, W) == float("inf")
+    lost = [q.relative_error(W, q.block_nbits(W, bits).dequantize()) for bits in (2, 3, 4, 8)]
+    assert lost == sorted(lost, reverse=True)
+    assert lost[1] / lost[2] == pytest.approx(2, rel=0.2), "one bit halves the error"
+    assert q.relative_error(W, W) == 0
 
 
 def test_gptq_and_awq_beat_plain_rounding_on_real_inputs():
@@ -300,8 +300,8 @@ def test_sensitivity_finds_the_matrix_that_matters(bench):
 def test_rounded_shares_scales_as_told(bits):
     scales = {s: q.rounded(W, bits, s, 32) for s in ("per tensor", "per channel", "blocks")}
     assert [r.scale.size for r in scales.values()] == [1, 96, 96 * 4]
-    noise = [q.sqnr_db(W, r.dequantize()) for r in scales.values()]
-    assert noise == sorted(noise)
+    lost = [q.relative_error(W, r.dequantize()) for r in scales.values()]
+    assert lost == sorted(lost, reverse=True)
     if bits != 5:
         np.testing.assert_array_equal(scales["blocks"].dequantize(), q.block_nbits(W, bits, 32).dequantize())
 
@@ -318,15 +318,6 @@ def test_tables_int8_leaves_matrices_alone():
     assert kinds["table.codes"] == TensorProto.INT8
     assert kinds["w1"] == kinds["w2"] == TensorProto.FLOAT
     assert "table" not in kinds
-
-
-def test_lost_points_are_paired():
-    before = np.arange(400) % 5 > 0
-    assert q.lost_points(before, before) == (0, 0, 0)
-    after = before & (np.arange(400) % 20 != 1)
-    lost, low, high = q.lost_points(before, after)
-    assert lost == pytest.approx(5)
-    assert 2 < low < lost < high < 8
 
 
 def timing(ms):
@@ -347,7 +338,8 @@ def claims(**new):
         "saved": {"SmolLM2": 0.74, "MiniLM": 0.75},
         "memory_saved": 0.72,
         "faster": {"SmolLM2": (3.0, 2.8, 3.2), "edge": (0.9, 0.85, 0.95)},
-        "lost": {"INT8 dynamic": mark(0.9), "INT8 static": mark(4.2)},
+        "lost": {"dynamic": mark(0.4), "static": mark(4.2), "blocks": mark(0.9)},
+        "ruined": 2.3,
         "int4": mark(3.7),
         "mended": mark(0.2),
     }
@@ -356,33 +348,86 @@ def claims(**new):
 
 def test_verdicts_follow_from_the_numbers():
     text = claims()
-    for said in ("2 of 2; in memory too", "1 of 2; edge got slower", "not for INT8 static", "be undone"):
+    for said in (
+        "2 of 2; in memory too",
+        "1 of 2; edge got slower",
+        "Holds for dynamic. Not for static. For 1 of 3 it cannot be told. SmolLM2 dynamic is ruined",
+        "perplexity times 2.3",
+        "a loss, and most of it undone",
+    ):
         assert said in text
-    text = claims(memory_saved=0.4, faster={"a": (2.5, 2.4, 2.6)}, lost={"a": mark(0)}, mended=mark(3.5))
-    for said in ("; less in memory", "1 of 1", "The loss is real; it stayed"):
+    text = claims(
+        memory_saved=0.4, faster={"a": (2.5, 2.4, 2.6)}, lost={"a": mark(0)}, mended=mark(3.5), ruined=1.1
+    )
+    for said in ("; less in memory", "1 of 1", "Holds for a<", "a loss, and it stayed"):
         assert said in text
     assert "slower" not in text
-    assert "No loss could be told" in claims(int4=mark(0.5))
+    assert "is ruined" not in text
+    assert "no loss that can be told" in claims(int4=mark(0.5))
+    assert "Holds for none. Not for a" in claims(lost={"a": mark(4)})
 
 
 def test_losses_are_read_without_minus_zero():
     names = ("INT8 dynamic", "INT8 static, per tensor", "INT8 static, per channel", "INT8 blocks")
     marks = {n: mark(lost, lost * 10) for n, lost in zip(names, (-0.01, 2.5, 2.6, 0.1), strict=True)}
     text = q.read_eight(marks).data
-    assert "from 0.0 to 2.6 points" in text
+    assert "cannot be told apart" in text
     assert "-0.0" not in claims(lost=marks)
+    marks["INT8 static, per tensor"] = mark(9)
+    assert "can be told apart" in q.read_eight(marks).data
+
+
+def cured(spared, gptq, both, coarser):
+    """Remedies by answers changed in INT4, and by points lost after GPTQ in INT3."""
+    four = {"plain": mark(4, 40), "worst in 8 bits": mark(1, spared, 22), "GPTQ": mark(1, gptq)}
+    return {"INT4": four | {"both": mark(0, both, 22)}, "INT3": {"GPTQ": mark(coarser)}}
+
+
+def test_remedies_are_compared_by_what_they_changed():
+    text = q.read_remedies(cured(12, 13, 6, 1.5)).data
+    for said in ("help about as much as GPTQ, but cost 2 MB more", "Together they help most", "overlap"):
+        assert said in text
+    assert "luck" not in text
+    text = q.read_remedies(cured(30, 5, 6, 4)).data
+    for said in ("help less than GPTQ", "no more than one alone"):
+        assert said in text
+    assert "overlap" not in text
+    assert "help more than GPTQ" in q.read_remedies(cured(5, 30, 5, 4)).data
+    assert "luck" in q.read_remedies(cured(5, 30, 5, -0.3)).data
+    assert "INT4, worst in 8 bits" in q.remedies_table(cured(5, 30, 5, 4)).data
+
+
+def test_reading_speed_decides_what_is_said_of_int4():
+    mb, memory = {"FP32": 540, "INT8": 140, "INT4": 92}, {"FP32": 886, "INT8": 233, "INT4": 219}
+    times = {"FP32": timing(160), "INT8": timing(54), "INT4": timing(51)}
+    text = q.read_smollm2(mb, memory, times, tokens=8).data
+    assert "FP32 reads 27 GB in a second, INT4 14. So with INT4 reading is no longer all" in text
+    text = q.read_smollm2(mb, memory, times | {"INT4": timing(28)}, tokens=8).data
+    assert "INT4 26. So reading is the wait with INT4, too" in text
+
+
+def test_outliers_are_found_up_to_the_widest_gap():
+    x = np.ones((3, 50), np.float32)
+    x[0, 7], x[0, 9], x[1, 3] = 3000, -1000, 10
+    text = q.read_outliers(x).data
+    assert "largest 2 of the 50 inputs are at least 100 times" in text
+    assert "all of them at the first token" in text
+    assert "reach 3,000, so half a step is 7.8" in text  # from -1000 to 3000
+    x[2, 9] = 2000
+    assert "first token" not in q.read_outliers(x).data
 
 
 def test_the_edge_sentence_says_which_is_slower():
-    assert "**slower**" in q.read_edge({"FP32": timing(1), "INT8": timing(1.2)}).data
-    assert "is faster" in q.read_edge({"FP32": timing(1), "INT8": timing(0.8)}).data
-    assert "No difference" in q.read_edge({"FP32": timing(1), "INT8": timing(1)}).data
+    assert "**slower**" in q.read_edge({"FP32": timing(1), "INT8 dynamic": timing(1.2)}).data
+    assert "is faster" in q.read_edge({"FP32": timing(1), "INT8 dynamic": timing(0.8)}).data
+    assert "No difference" in q.read_edge({"FP32": timing(1), "INT8 dynamic": timing(1)}).data
 
 
 def test_figures_can_be_drawn():
-    marks = {"FP32": mark(0, 0, 90), "INT8": mark(1, 9, 23), "INT4": mark(4, 40, 18)}
+    marks = {"FP32": mark(0, 0, 90), "INT8 blocks": mark(1, 9, 23), "INT4 GPTQ": mark(4, 40, 18)}
+    marks["INT8 dynamic"] = mark(1, 12, 23.5)
     figures = [
-        q.number_line(np.array([-0.8, 0, 1.4]), 3),
+        q.number_line(np.array([-0.82, -0.11, 0, 0.37, 1.4]), 3),
         q.by_channel(W[:, :4] * np.float32([1, 1, 1, 20])),
         q.bits_curve({("blocks", b): mark(8 - b) for b in (2, 3, 4, 8)}, 0.8),
         q.layer_bars({f"bert.encoder.layer.{n}.output.dense": n + 1 for n in range(6)}),
@@ -394,8 +439,12 @@ def test_figures_can_be_drawn():
     ]
     titles = [f.layout.title.text.replace("<br>", " ") for f in figures]
     assert "50% less in INT4" in titles[5]
-    assert "a keeps 1 of 4 channels; b keeps 4 of 4" in titles[6]
-    assert "worth choosing are INT4, INT8 (" in titles[7]
+    assert "-0.82 and 1.4 lose most" in titles[0]
+    assert figures[0].data[1].textposition[1:3] == ("top left", "top right"), "labels must not touch"
+    assert "One scale rounds 3 of a's 4 inputs to 0, and none of b's 4" in titles[6]
+    assert "worth choosing are INT4 GPTQ, INT8 blocks (" in titles[7]
+    symbols = {t.name: t.marker.symbol for t in figures[7].data if t.name in marks}
+    assert [s.endswith("-open") for s in symbols.values()] == [False, False, True], "filled is the front"
     assert "INT8 writes fastest" in titles[8]
     even = q.smollm2_front({"INT8": 140, "INT4": 92}, {"INT8": timing(30), "INT4": timing(30)}, 8)
     assert "told apart" in even.layout.title.text.replace("<br>", " ")
@@ -406,6 +455,14 @@ def test_the_what_if_figure_is_right_and_quick():
     assert "4 bits, blocks of 32: 83 KB, 7.1 times smaller" in fig.layout.title.text.replace("<br>", " ")
     chosen = fig.data[-1]
     assert chosen.x[0] == pytest.approx(384 * 384 * 4.5 / 8 / 1000)
+    assert f"{chosen.y[0]:.1f}% error" in fig.layout.title.text.replace("<br>", " ")
+    assert 5 < chosen.y[0] < 15
+
+
+def test_sixteen_bits_say_what_does_not_fit():
+    text = q.sixteen_bits([0.1, 100_000, 1e-8]).data
+    assert text.count("too large") == text.count("too small") == 1
+    assert "no room for 100000 and 1e-08" in text
 
 
 # -- the kit's models ------------------------------------------------------------------------------------

@@ -110,11 +110,28 @@ def test_the_share_within_a_budget():
 
 def test_an_answer_reads_as_one_line():
     assert (
-        str(Answer("TurnOn", 0.98, 41.2, 0.52)) == "   42 ms =    41 network +   0.5 computing   TurnOn (98%)"
+        str(Answer("TurnOn", 0.98, 41.2, 0.52)) == "   42 ms =    41 network +  0.52 computing   TurnOn (98%)"
     )
 
 
+def test_short_times_keep_two_digits():
+    assert [ask.ms(t) for t in (0, 0.257, 5.62, 50.6)] == ["0", "0.26", "5.6", "51"]
+
+
+def test_the_typical_answer_is_the_one_in_the_middle():
+    assert start_here.typical(answers(9, 1, 2, 3, 4)).total_ms == 3
+
+
 # --- the language model
+
+
+def test_lines_break_between_words():
+    said, column = "", 0
+    for piece in ["every", " word", " is", " here", "abouts", " whole"] * 9:
+        shown, column = ask._wrapped(piece, column, width=20)
+        said += shown
+    assert said.replace("\n", " ") == "every word is hereabouts whole" * 9
+    assert 20 < max(map(len, said.split("\n"))) < 30  # a word that began in time is not cut
 
 
 def test_a_streamed_answer_is_timed_token_by_token(monkeypatch, capsys):
@@ -210,12 +227,14 @@ def test_each_tier_keeps_its_colour():
 )
 def test_the_break_even_is_in_the_title(device_ms, says):
     assert says in title(start_here.break_even(40, 15, device_ms, 5))
+    assert "cloud 55 ms (median)" in title(start_here.break_even(40, 15, device_ms, 5))
 
 
 def test_sentences_hold_the_numbers():
     assert "the far cloud 208 times" in start_here.read_race(RUNS).data
     said = start_here.read_hundred(RUNS, ["TurnOn", "TurnOn", "TurnOff", "TurnOff"]).data
     assert "understood 50%" in said
+    assert "8 measured 5G runs the factor was from 1.5 to 328" in said
 
 
 def test_the_two_models_are_compared_by_size_and_wait(tmp_path, monkeypatch):
@@ -230,7 +249,8 @@ def test_the_two_models_are_compared_by_size_and_wait(tmp_path, monkeypatch):
 def test_the_table_names_every_source():
     shown = start_here.clouds_table().data
     assert "ASSUMPTION" in shown
-    assert all(link in shown for links in start_here.CLOUDS.values() for link in links)
+    for link in (link for links in start_here.CLOUDS.values() for link in links):
+        assert f"{link}: {facts.networks()[link].source}" in shown
 
 
 def test_the_map_of_the_course_links_the_chapters_that_exist():

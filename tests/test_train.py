@@ -12,6 +12,7 @@ from sklearn.metrics import accuracy_score
 from kit import artifacts, data, train
 from kit.data import Example
 from kit.models.intent import IntentNet, load_intent, logits
+from kit.train import english
 from kit.train.study import with_people
 
 SMALL = {"buckets": 251, "dim": 8, "hidden": 16}
@@ -109,7 +110,46 @@ def test_confusions_and_mixups_count_the_same_mistakes():
     assert sum(row["times"] for row in train.confusions(model, LAMPS, most=99)) == wrong
     counts, names = train.mixups(model, LAMPS, most=2)
     assert names == ["SetVolume", "TurnOn"] or names == ["TurnOn", "SetVolume"]
-    assert counts.shape == (2, 2)
+    assert counts.shape == (2, 3)
+    assert counts.sum(1).tolist() == [5, 5]  # what went elsewhere stands in the last column
+    assert counts.sum() - np.trace(counts) == wrong
+    most = np.argmin(np.diag(counts))
+    assert train.title_mixups(counts, names).endswith(f"{names[most]} only {counts[most, most]} of 5")
+
+
+def test_a_mixup_shows_its_shortest_english_sentence():
+    model = IntentNet(**SMALL).eval()
+    with torch.no_grad():  # it says the same to everything
+        model.head[-1].bias[data.INTENTS.index("Nevermind")] = 99
+    said = [example("开灯", "TurnOn", lang="zh"), *LAMPS[:5]]
+    (row,) = train.confusions(model, said)
+    assert row["shortest example"] == "switch the fan on"
+    assert row["times"] == 6
+
+
+def test_the_lead_is_paired():
+    def ours(examples):
+        return np.arange(len(examples)) % 2 == 1
+
+    def theirs(examples):  # where both are wrong, nobody is ahead
+        return np.arange(len(examples)) % 4 == 3
+
+    for name, (value, low, high) in train.lead(ours, theirs).items():
+        kind, lang = name.split(", ")
+        n = len(data.load(kind, "test", lang))
+        share = np.mean(np.arange(n) % 4 == 1)
+        assert value == pytest.approx(100 * share)
+        half = 196 * np.sqrt(share * (1 - share) / n)  # a bootstrap of many sentences is nearly normal
+        assert (value - low, high - value) == pytest.approx((half, half), rel=0.1)
+
+
+def test_guesses_are_the_likeliest_intents_of_what_was_typed(model):
+    rows = train.guesses(model, "Turn OFF the kitchen lights!")
+    assert len(rows) == 3
+    assert rows[0]["intent"] == "TurnOff"
+    chances = [row["probability (%)"] for row in rows]
+    assert chances == sorted(chances, reverse=True)
+    assert 50 < chances[0] <= 100
 
 
 def test_baseline_reads_its_own_language():
@@ -146,6 +186,82 @@ def test_calibrate_sets_the_temperature_and_changes_no_answer():
 def test_auroc_by_hand():
     assert train.auroc(np.array([0.9, 0.8]), np.array([0.1, 0.2])) == 1.0
     assert train.auroc(np.array([0.9, 0.1]), np.array([0.5])) == 0.5
+
+
+# --- what the results say
+
+
+def shares(templates, people, width=2):
+    values = {"templates": templates, "people": people}
+    return {f"{k}, {lang}": (v, v - width, v + width) for k, v in values.items() for lang in data.LANGS}
+
+
+def test_the_control_tells_luck_from_more():
+    ahead = {"people, en": (4.0, 1.0, 7.0), "people, zh": (4.9, 0.04, 9.8), "templates, en": (-3, -5, -1)}
+    said = train.read_control(shares(97, 30), shares(98, 82), ahead).data
+    assert "from 30% to **82%**" in said
+    assert "people, en +4.0 points (+1.0 to +7.0: more than luck)" in said
+    assert "people, zh +4.9 points (+0.0 to +9.8: may be luck)" in said
+    assert "templates, en -3.0 points (-5.0 to -1.0: more than luck)" in said
+
+
+def test_learning_says_what_a_hundred_sentences_were_worth():
+    rows = [{"sentences": n, "people, en": (right, 0, 100)} for n, right in ((0, 20), (100, 40), (300, 60))]
+    said = train.read_learning(rows).data
+    assert "from 20% to **60%**" in said
+    assert "from 0 to 100: +20.0, from 100 to 300: +10.0. Each hundred is worth less" in said
+    rows[1]["people, en"] = (21, 0, 100)
+    assert "Each hundred" not in train.read_learning(rows).data
+
+
+def test_calibration_names_the_worst_bin_only_if_it_is_more_than_luck():
+    sure, hits = np.full(100, 0.85), np.arange(100) < 60
+    assert "says 85%, it is right in 60%, also with" in train.read_calibration(sure, hits).data
+    assert "no more than luck" in train.read_calibration(sure, np.arange(100) < 84).data
+    few = np.r_[sure, np.full(9, 0.05)], np.r_[np.arange(100) < 60, np.ones(9, bool)]
+    assert "says 85%" in train.read_calibration(*few).data  # nine answers are too few to name
+
+
+def test_two_means_may_agree_where_the_bins_do_not():
+    sure, hits = np.r_[np.full(50, 0.4), np.full(50, 0.9)], np.r_[np.arange(50) < 40, np.arange(50) < 25]
+    said = train.read_mixture(sure, hits, everything=2.0).data
+    assert "on people alone 40.0%" in said
+    assert "confidence is 65% and the accuracy 65%" in said
+    assert "errors of opposite sign cancel" in said
+    assert "cancel" not in train.read_mixture(np.full(50, 0.9), np.arange(50) < 25, everything=2.0).data
+
+
+def test_each_smaller_size_has_its_price():
+    sizes = {509: 20, 2039: 74, 8191: 75, 32749: 77}
+    rows = [{"buckets": b, "parameters": b * 10, **shares(0, right)} for b, right in sizes.items()]
+    said = train.read_sizes(rows).data
+    assert "4 times smaller: +2 points (the intervals overlap); 16 times smaller: +3 points (the" in said
+    assert said.endswith("64 times smaller: +57 points.")
+
+
+def test_sentences_follow_what_was_measured():
+    assert "became **TurnOn**. It was TurnOff" in train.read_rival("kill it", "TurnOff", "TurnOn").data
+    assert "understands" in train.read_rival("kill it", "TurnOff", "TurnOff").data
+    assert "**31% and 31%**" in train.read_collapse(shares(94, 31), shares(97, 30)).data
+    assert "look like commands" in train.read_unknown(0.82).data
+    assert "score lower" in train.read_unknown(0.99).data
+    taken = {limit: {"commands": (c, 0, 100), "talk, unseen topics": (t, 0, 100)} for limit, c, t in
+             ((0.5, 99, 36), (0.95, 96, 13))}  # fmt: skip
+    said = train.read_scores(taken, 0.990).data
+    assert "nearly always" in said
+    assert "At 0.5 the device would act on 36% of the talk. At 0.95 it acts on 13%" in said
+    assert "often" in train.read_scores(taken, 0.8).data
+    worst = [{"it was": "TurnOn", "the model said": "TurnOff", "times": 3}]
+    assert "2 of 5 are wrong" in train.read_mixups(worst, np.arange(5) < 3).data
+
+
+def test_the_chinese_examples_of_the_first_table_are_translated():
+    for kind in ("templates", "people", "not_a_command"):
+        for e in data.load(kind, "dev", "zh")[5:40:14]:
+            assert train.in_english(e.text), e.text
+    known = {e.text for k in data.KINDS for s in data.SPLITS for e in data.load(k, s, "zh")}
+    assert set(english._MEANING) <= known
+    assert train.in_english("turn it off") is None
 
 
 # --- the artifact

@@ -5,6 +5,7 @@
 - ``look``: what is in a model file?
 - ``graph``: what does a runtime make of it?
 - ``picture``: what does it look like?
+- ``sentences``: what does a measurement say?
 - ``breaks``: modules that cannot be exported, and how to mend them (it loads torch, so it is
   imported by name: ``from kit.export import breaks``)
 """
@@ -20,8 +21,10 @@ from kit.export.builders import build_intent, build_minilm, build_smollm2_hf, bu
 from kit.export.graph import LEVELS, at_level, optimise
 from kit.export.look import Contents, Tensor, inside, read
 from kit.export.picture import draw
+from kit.export.sentences import FUSED, fused, read_fusing
 
 __all__ = [
+    "FUSED",
     "LEVELS",
     "Contents",
     "Greedy",
@@ -36,11 +39,13 @@ __all__ = [
     "draw",
     "from_onnx",
     "from_torch",
+    "fused",
     "greedy_agreement",
     "inside",
     "optimise",
     "parity",
     "read",
+    "read_fusing",
     "smollm2_onnx",
 ]
 
@@ -51,9 +56,9 @@ def smollm2_onnx(folder: str | Path) -> Any:
         import onnxruntime as ort
         from optimum.onnxruntime import ORTModelForCausalLM
 
-        polite = (
-            ort.SessionOptions()
-        )  # a number of threads, or they are pinned to cores; and no spinning: torch
-        polite.intra_op_num_threads = 2  # wants the cores, too, and slows down tenfold otherwise
+        # a number of threads, or they are pinned to cores; and no spinning: torch wants the cores, too, and
+        # slows down tenfold otherwise
+        polite = ort.SessionOptions()
+        polite.intra_op_num_threads = 2
         polite.add_session_config_entry("session.intra_op.allow_spinning", "0")
         return ORTModelForCausalLM.from_pretrained(str(folder), session_options=polite)

@@ -100,12 +100,14 @@ class Greedy:
         margin: where they part, how far the first model's best logit is above its second. A small
             margin is a tie that rounding decided; a large one is a mistake in the export. None if
             they never part.
+        worst: largest absolute difference of two logits, as long as both models have read the same.
     """
 
     prompt: int
     tokens: int
     same: int
     margin: float | None
+    worst: float
 
 
 def _continue(model: Any, prompt: Sequence[int], tokens: int) -> tuple[list[int], np.ndarray]:
@@ -139,11 +141,13 @@ def greedy_agreement(
     found = []
     for index, prompt in enumerate(prompts):
         ours, logits = _continue(torch_model, prompt, tokens)
-        theirs, _ = _continue(onnx_model, prompt, tokens)
+        theirs, other = _continue(onnx_model, prompt, tokens)
         same = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), len(ours))
         margin = None
         if same < len(ours):
             second, best = np.sort(logits[same])[-2:]
             margin = float(best - second)
-        found.append(Greedy(index, len(ours), same, margin))
+        read = min(same + 1, len(ours))  # the token that parts them was still chosen after equal ones
+        worst = float(np.abs(logits[:read] - other[:read]).max())
+        found.append(Greedy(index, len(ours), same, margin, worst))
     return found

@@ -11,7 +11,7 @@ from kit import models
 
 
 class DataDependent(nn.Module):
-    """Turns a signal upright. The exporter runs it without numbers: which way should ``if`` go?"""
+    """Turns a signal upright. The exporter has no numbers: which way should ``if`` go?"""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.sum() > 0:
@@ -70,7 +70,7 @@ def try_export(module: nn.Module, args: tuple[Any, ...]) -> str:
     Returns:
         ``"exported"``, or the line of the error that names the cause. The exporter's full report is
         many pages long; the cause is in the innermost exception. What was exported is also checked
-        against ONNX's rules, as a runtime would.
+        against ONNX's rules; only ``full_check`` sees that a type is not allowed.
     """
     import onnx
 
@@ -84,5 +84,5 @@ def try_export(module: nn.Module, args: tuple[Any, ...]) -> str:
             cause = cause.__cause__
         return str(cause).strip().splitlines()[0]
     except onnx.shape_inference.InferenceError as e:
-        return f"exported, but no runtime can load it: {str(e).strip().splitlines()[0]}"
+        return f"exported, but the file breaks ONNX's rules: {str(e).strip().splitlines()[0]}"
     return "exported"

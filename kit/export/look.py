@@ -107,8 +107,7 @@ def _onnx(path: Path) -> Contents:
         "written by": f"{model.producer_name} {model.producer_version}".strip(),
         "inputs": _values(model.graph.input),
         "outputs": _values(model.graph.output),
-        "operators": f"{sum(operators.values())}: "
-        + ", ".join(f"{op} {n}" for op, n in operators.most_common(8)),
+        "operators": _counted(operators),
     }
     tensors = []
     for t in model.graph.initializer:
@@ -116,6 +115,14 @@ def _onnx(path: Path) -> Contents:
         name = onnx.TensorProto.DataType.Name(t.data_type)
         tensors.append(Tensor(t.name, name, tuple(t.dims), math.prod(t.dims) * dtype.itemsize))
     return Contents(header, {p.key: p.value for p in model.metadata_props}, tensors)
+
+
+def _counted(operators: Counter[str], most: int = 8) -> str:
+    """``94: Mul 15, Add 14, and 65 more``."""
+    common = operators.most_common(most)
+    more = operators.total() - sum(n for _, n in common)
+    texts = [f"{op} {n}" for op, n in common] + ([f"and {more} more"] if more else [])
+    return f"{operators.total()}: {', '.join(texts)}"
 
 
 def _values(infos: Any) -> str:

@@ -24,14 +24,15 @@ EXERCISES = (
     Exercise(
         id="00.2",
         task=(
-            "A cloud is 5 ms away (round trip) and computes for 2 ms. But 2 in 100 requests lose a packet, "
-            "and wait 200 ms longer. Below which latency, in ms, does a device beat the cloud's mean?"
+            "A cloud is 5 ms away (round trip) and computes for 2 ms. But 2 in 100 requests are lost, sent a "
+            "second time, and so take 200 ms longer. How long, in ms, may a device compute to be as fast as "
+            "the cloud is in the mean?"
         ),
         check=number(
             11,
             unit="ms",
             traps={
-                7: "That is the cloud on a good day. Add the mean of what lost packets cost.",
+                7: "That is the cloud on a good day. Add what the lost requests cost in the mean.",
                 207: "That is one unlucky request. How many are unlucky?",
                 6.86: "The 7 ms are paid by every request; the lost ones pay 200 ms on top.",
             },
@@ -47,8 +48,9 @@ EXERCISES = (
         id="00.3",
         task=(
             "Your service promises that 95% of the answers are there within 100 ms. The cloud computes for "
-            "2 ms and the jitter is 20 ms. How long may the round trip without jitter be, in ms? "
-            "`start_here.what_if(round_trip_ms, 20, 0, 2).cloud_within` is the share that is in time."
+            "2 ms and the jitter is 20 ms. How long may the round trip without jitter be, in ms? The share "
+            "that is in time is `start_here.what_if(round_trip_ms=…, jitter_ms=20, device_ms=0, "
+            "cloud_ms=2).cloud_within`. (The device does not matter here.)"
         ),
         check=number(
             38.1,
@@ -69,7 +71,8 @@ EXERCISES = (
         setup="import numpy as np\nfrom kit import start_here",
         solution=(
             "round_trips = np.arange(0, 100, 0.1)\n"
-            "in_time = start_here.what_if(round_trips, 20, 0, 2).cloud_within\n"
+            "shares = start_here.what_if(round_trip_ms=round_trips, jitter_ms=20, device_ms=0, cloud_ms=2)\n"
+            "in_time = shares.cloud_within\n"
             "answer = round_trips[in_time >= 0.95].max()"
         ),
         wrong="answer = 100 - 2 - 20",

@@ -35,8 +35,9 @@ EXERCISES = (
         ),
         check=number(
             797,
-            within=0.005,
+            within=0.001,
             traps={
+                800: "Nearly. How many templates do you expect to be missing on one side?",
                 160: "A split by template would hold back that many. Here sentences are shuffled.",
                 640: "80 percent of the sentences train. But one sentence is enough to know a template.",
                 0: "Zero would be the honest split. Shuffled sentences of one template land on both sides.",
@@ -53,7 +54,8 @@ EXERCISES = (
         id="01.3",
         task=(
             "For one sentence the two best logits are 3.0 and 1.0; the others do not matter. Without "
-            "temperature the model is 88% sure. How sure is it, as a fraction, at a temperature of 0.75?"
+            "temperature the model is 88% sure (a probability is e to the logit, divided by the sum of e to "
+            "all logits). How sure is it, as a fraction, at a temperature of 0.75?"
         ),
         check=number(
             0.935,

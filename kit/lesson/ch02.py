@@ -24,8 +24,8 @@ EXERCISES = (
     Exercise(
         id="02.1",
         task=(
-            "After an export, any logit may be off by up to 0.02, up or down. How far apart must the best "
-            "two logits of a sentence be, at least, so that its class cannot change?"
+            "After an export, any logit may be off by up to 0.02, up or down. More than how much must the "
+            "best two logits of a sentence differ, so that its class cannot change?"
         ),
         check=number(
             0.04,

@@ -115,21 +115,24 @@ def number(
 
 
 def check(id: str, answer: object) -> None:
-    """Show whether ``answer`` is right, and if not, what to think about. Keeps what was solved."""
+    """Show whether ``answer`` is right, and if not, what to think about; the task stays in sight.
+
+    Keeps what was solved.
+    """
     try:
         exercise = find(id)
     except ValueError as e:
         return render.show("missing", "No such exercise.", str(e))
-    verdict = grade(exercise, answer)
+    verdict, task = grade(exercise, answer), f"Task: {exercise.task}"
     if verdict.state == "right":
-        render.show("right", f"{id}: right.", "")
+        render.show("right", f"{id}: right.", "", task)
         if not answers.unattended() and id not in answers.load("passed"):
             try:
                 answers.save("passed", id, True)
             except OSError:
                 render.show("missing", "Not kept.", f"Cannot write to {answers.path().parent}.")
     elif verdict.state == "not yet":
-        render.show("not yet", f"{id}: not yet.", verdict.message)
+        render.show("not yet", f"{id}: not yet.", verdict.message, task)
     else:
         render.show("open", f"{id}: no answer yet.", f"{verdict.message} Replace the dots after `answer =`.")
 
@@ -145,12 +148,10 @@ def hint(id: str) -> None:
         return render.show("missing", "No such exercise.", str(e))
     total = len(exercise.hints)
     shown = _hints_shown[id] = min(_hints_shown.get(id, 0) + 1, total)
-    render.fold(
-        *(
-            (f"{id}: hint {i} of {total}", html.escape(text))
-            for i, text in enumerate(exercise.hints[:shown], 1)
-        )
-    )
+    labels = [f"{id}: hint {i} of {total}" for i in range(1, shown + 1)]
+    if shown < total:
+        labels[-1] += " (run the cell again for the next)"
+    render.fold(*((label, html.escape(text)) for label, text in zip(labels, exercise.hints, strict=False)))
 
 
 def solution(id: str) -> None:

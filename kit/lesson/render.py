@@ -20,21 +20,30 @@ _BORDER = {
 _SIGN = {"right": "✓", "not yet": "↻", "open": "…", "missing": "!", "question": "?", "result": "→"}
 
 
-def card(kind: str, title: str, text: str) -> dict[str, str]:
-    """Display bundle of a bordered card. ``title`` and ``text`` are plain; `backquotes` become code."""
-    body = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
+def card(kind: str, title: str, text: str, below: str = "") -> dict[str, str]:
+    """Display bundle of a bordered card.
+
+    Args:
+        kind: what it is about; it gives the border and the sign.
+        title: plain text, bold.
+        text: plain text after it; `backquotes` become code.
+        below: the same, in a smaller second line.
+    """
+    body, small = (re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(t)) for t in (text, below))
     return {
         "text/html": (
             f'<div style="border-left:4px solid {_BORDER[kind]};padding:.3em .8em;margin:.3em 0">'
-            f"{_SIGN[kind]} <b>{html.escape(title)}</b> {body}</div>"
+            f"{_SIGN[kind]} <b>{html.escape(title)}</b> {body}"
+            + (f'<div style="font-size:90%;opacity:.8">{small}</div>' if below else "")
+            + "</div>"
         ),
-        "text/plain": f"{_SIGN[kind]} {title} {text}".rstrip(),
+        "text/plain": f"{_SIGN[kind]} {title} {text}".rstrip() + (f"\n  {below}" if below else ""),
     }
 
 
-def show(kind: str, title: str, text: str) -> None:
-    """Display a card."""
-    display(card(kind, title, text), raw=True)
+def show(kind: str, title: str, text: str, below: str = "") -> None:
+    """Display a card: see ``card``."""
+    display(card(kind, title, text, below), raw=True)
 
 
 def say(text: str) -> None:

@@ -2,7 +2,7 @@
 
 from kit.measure.limits import Machine, machine
 from kit.measure.memory import peak_memory, size_mb
-from kit.measure.shares import accuracy, calibration, ece
+from kit.measure.shares import accuracy, calibration, ece, lead
 from kit.measure.timing import Timing, compare, ratio, timeit
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "calibration",
     "compare",
     "ece",
+    "lead",
     "machine",
     "peak_memory",
     "ratio",

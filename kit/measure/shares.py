@@ -23,6 +23,24 @@ def accuracy(hits: np.ndarray) -> tuple[float, float, float]:
     return 100 * right / len(hits), 100 * interval.low, 100 * interval.high
 
 
+def lead(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float, float]:
+    """Points of accuracy by which ours is ahead of theirs, with the 95% bootstrap interval over sentences.
+
+    Both answered the same sentences, so sentences are drawn in pairs: what is hard for both cancels out.
+
+    Args:
+        ours, theirs: whether each sentence was right, [n]; or the part of several models that had it right.
+
+    Returns:
+        ``(points, low, high)``; an interval that holds 0 means: no difference was seen.
+    """
+    difference = 100 * (np.asarray(ours, float) - np.asarray(theirs, float))
+    pick = np.random.default_rng(0).integers(len(difference), size=(2000, len(difference)))
+    low, high = np.percentile(difference[pick].mean(1), [2.5, 97.5])
+    mean = float(difference.mean())
+    return mean, min(float(low), mean), max(float(high), mean)
+
+
 def calibration(
     confidence: np.ndarray, hits: np.ndarray, bins: int = 10
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -73,42 +73,44 @@ def heatmap(
 
 
 def reliability(
-    models: Mapping[str, tuple[np.ndarray, np.ndarray]], *, title: str, bins: int = 10
+    models: Mapping[str, tuple[np.ndarray, np.ndarray]], *, title: str, bins: int = 10, least: int = 10
 ) -> go.Figure:
     """Does 90% sure mean right in 90% of cases? Accuracy by confidence, above the counts.
 
     On the diagonal a model is as good as it says; below it, it is too sure of itself. The legend gives
     the expected calibration error (ECE): the mean distance from the diagonal, weighted by counts
-    (Guo et al., ICML 2017).
+    (Guo et al., ICML 2017). It counts every bin; those with few answers are not drawn above, since their
+    accuracy is mostly luck.
 
     Args:
         models: name -> (confidence [n], correct [n]).
         title: the finding.
         bins: bins of confidence, of equal width.
+        least: answers that a bin must have to be drawn in the upper figure.
     """
     fig = make_subplots(rows=2, cols=1, shared_xaxes=True, row_heights=[0.72, 0.28], vertical_spacing=0.06)
     neutral = colour("neutral")
     fig.add_scatter(
-        x=[0, 1], y=[0, 1], mode="lines", line={"color": neutral, "dash": "dot"}, name="as sure as right"
+        x=[0, 100], y=[0, 100], mode="lines", line={"color": neutral, "dash": "dot"}, name="as sure as right"
     )
     for i, (name, (confidence, correct)) in enumerate(models.items()):
         mean, right, count = measure.calibration(confidence, correct, bins)
-        mean, (accuracy, low, high) = mean / 100, right.T / 100
-        error = measure.ece(confidence, correct, bins) / 100
+        drawn = count >= least
+        accuracy, low, high = right[drawn].T
         tint = colour(name, i)
         fig.add_scatter(
-            x=mean,
+            x=mean[drawn],
             y=accuracy,
             error_y={"type": "data", "array": high - accuracy, "arrayminus": accuracy - low},
             mode="lines+markers",
             line={"color": tint, "width": 2.5},
             marker={"size": 9, "symbol": SYMBOLS[i % len(SYMBOLS)]},
-            name=f"{name}, ECE {error:.1%}",
-            customdata=count,
-            hovertemplate="%{x:.2f} sure, %{y:.2f} right, %{customdata} answers<extra>" + name + "</extra>",
+            name=f"{name}, ECE {measure.ece(confidence, correct, bins):.1f}%",
+            customdata=count[drawn],
+            hovertemplate="%{x:.0f}% sure, %{y:.0f}% right, %{customdata} answers<extra>" + name + "</extra>",
         )
-        width = 0.8 / bins / len(models)
-        middle = (np.minimum((mean * bins).astype(int), bins - 1) + 0.5) / bins
+        width = 80 / bins / len(models)
+        middle = (np.minimum((mean * bins / 100).astype(int), bins - 1) + 0.5) * 100 / bins
         fig.add_bar(
             x=middle + (i - (len(models) - 1) / 2) * width,
             y=count,
@@ -121,8 +123,9 @@ def reliability(
         )
     fig.update_layout(height=520, barmode="overlay")
     style(fig, title)
-    fig.update_xaxes(range=[0, 1.01])
-    fig.update_xaxes(title_text="confidence, mean of the bin (0 to 1)", row=2, col=1)
-    fig.update_yaxes(title_text="accuracy (0 to 1)", range=[0, 1.03], row=1, col=1)
+    fig.update_xaxes(range=[0, 101])
+    few = f"; bins with fewer than {least} answers have no point"
+    fig.update_xaxes(title_text=f"confidence, mean of the bin (%){few}", row=2, col=1)
+    fig.update_yaxes(title_text="accuracy (%)", range=[0, 103], row=1, col=1)
     fig.update_yaxes(title_text="answers", nticks=4, row=2, col=1)
     return fig

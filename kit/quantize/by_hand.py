@@ -184,12 +184,6 @@ def awq_scale(w: np.ndarray, x: np.ndarray, bits: int, block: int = 32) -> np.nd
     return min(grid, key=loss)
 
 
-def sqnr_db(exact: np.ndarray, rounded: np.ndarray) -> float:
-    """Signal to quantization noise, in dB: 6 dB more is half the error. Infinite if nothing was lost."""
-    noise = float(np.square(exact - rounded).mean())
-    return float("inf") if noise == 0 else 10 * np.log10(float(np.square(exact).mean()) / noise)
-
-
 def relative_error(exact: np.ndarray, rounded: np.ndarray) -> float:
     """Length of the error against the length of the exact values (0.1: one tenth)."""
     return float(np.linalg.norm(exact - rounded) / np.linalg.norm(exact))

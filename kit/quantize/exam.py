@@ -26,7 +26,7 @@ from kit.measure import Timing
 from kit.quantize.graphs import matrices
 from kit.quantize.quality import embed, head, minilm_inputs
 
-LEARN, TEST = 1200, 300  # sentences; to learn from, people's first
+SENTENCES = 300  # of the test
 HEADS, PART = 10, 0.8  # each head is fitted on another 80% of them
 PROMPT = "What is gravity?"
 
@@ -52,27 +52,11 @@ class Mark:
     likeness: float = float("nan")
 
 
-def lost_points(before: np.ndarray, after: np.ndarray) -> tuple[float, float, float]:
-    """Points of accuracy lost, and the 95% bootstrap interval over sentences.
-
-    Both models answered the same sentences, so sentences are drawn in pairs: what is hard for both
-    cancels out.
-
-    Args:
-        before, after: whether each sentence was right, [n]; or the part of the heads that had it right.
-    """
-    difference = 100 * (before.astype(float) - after.astype(float))
-    pick = np.random.default_rng(0).integers(len(difference), size=(2000, len(difference)))
-    low, high = np.percentile(difference[pick].mean(1), [2.5, 97.5])
-    mean = float(difference.mean())
-    return mean, min(float(low), mean), max(float(high), mean)
-
-
 class Exam:
     """MiniLM's exam.
 
     Attributes:
-        learned: texts that the heads were fitted on, people's first.
+        learned: texts that the heads were fitted on.
         texts, answers: the test.
         exact: embeddings of the test by the exact model, [len(texts), 384].
         heads: the fitted logistic regressions.
@@ -106,7 +90,7 @@ class Exam:
         return Mark(
             mb=mb,
             accuracy=float(right.mean()),
-            lost=lost_points(before.mean(0), right.mean(0)),
+            lost=measure.lead(before.mean(0), right.mean(0)),
             changed=float((said != self._said).sum(1).mean()),
             sentences=len(self.texts),
             likeness=self._likeness(x, self.exact),
@@ -133,11 +117,9 @@ class Exam:
 
 @cache
 def exam() -> Exam:
-    """The exam on 300 English commands as people say them, after learning from 1200 others."""
-    draw = random.Random(0)
-    people, templates = data.load("people", "train", "en"), data.load("templates", "train", "en")
-    learn = people + draw.sample(templates, LEARN - len(people))
-    return Exam(learn, draw.sample(data.load("people", "test", "en"), TEST))
+    """The exam on 300 English commands as people say them, after learning from all that train."""
+    test = random.Random(0).sample(data.load("people", "test", "en"), SENTENCES)
+    return Exam(data.load("people", "train", "en"), test)
 
 
 def one_by_one(texts: Iterable[str]) -> list[dict[str, np.ndarray]]:
@@ -171,7 +153,7 @@ def edge_marks(files: Mapping[str, Path], kind: str = "people") -> dict[str, Mar
         name: Mark(
             mb=measure.size_mb(files[name]),
             accuracy=float((answers == truth).mean()),
-            lost=lost_points(first == truth, answers == truth),
+            lost=measure.lead(first == truth, answers == truth),
             changed=int((answers != first).sum()),
             sentences=len(first),
         )

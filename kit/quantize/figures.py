@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import onnx
@@ -12,24 +13,38 @@ import plotly.graph_objects as go
 from kit import artifacts, plots
 from kit.measure import Timing, accuracy, ratio
 from kit.plots import Value, number
-from kit.plots.style import log_axis
-from kit.quantize.by_hand import affine_int8, relative_error, rounded, sqnr_db
+from kit.plots.style import SYMBOLS, log_axis
+from kit.quantize.by_hand import affine_int8, relative_error, rounded
 from kit.quantize.exam import Mark
 from kit.quantize.graphs import matrices
 from kit.quantize.workbench import short
 
 SCALES = ("per tensor", "per channel", "blocks")
 LIMIT, FP32 = plots.COLOURS["limit"], plots.COLOURS["fp32"]
+TINTS = {  # by bits
+    "INT8": plots.COLOURS["int8"],
+    "INT4": plots.COLOURS["int4"],
+    "INT3": plots.PALETTE[5],
+}
+MOVED = "1 - likeness, in thousandths"
 LAYER_TINTS = ("#C6DBEF", "#9ECAE1", "#6BAED6", "#4292C6", "#2171B5", "#084594")  # first to last
 
 
 def number_line(w: np.ndarray, bits: int) -> go.Figure:
-    """Weights above, the values that ``bits`` bits can hold below, and where each weight goes."""
+    """Weights above, the values that ``bits`` bits can hold below, and where each weight goes.
+
+    Args:
+        w: a few weights in rising order.
+        bits: of a code.
+    """
     scale = float(w.max() - w.min()) / (2**bits - 1)
     zero = round(-float(w.min()) / scale)
     back = (np.clip(np.round(w / scale) + zero, 0, 2**bits - 1) - zero) * scale
     steps = (np.arange(2**bits) - zero) * scale
-    worst = int(np.abs(back - w).argmax())
+    error = np.abs(back - w)
+    worst = [f"{v:g}" for v in w[error > error.max() - 1e-9]]
+    near = np.diff(w, prepend=-np.inf, append=np.inf) < 0.08 * (w.max() - w.min())  # labels would touch
+    places = [f"top {'right' if left else 'left' if right else 'center'}" for left, right in pairwise(near)]
     fig = go.Figure()
     fig.add_scatter(
         x=steps, y=np.zeros(2**bits), mode="markers", name="values that can be stored",
@@ -39,13 +54,13 @@ def number_line(w: np.ndarray, bits: int) -> go.Figure:
         fig.add_annotation(x=b, y=0.12, ax=a, ay=0.9, axref="x", ayref="y", arrowhead=2, arrowcolor=LIMIT)
     fig.add_scatter(
         x=w, y=np.ones(len(w)), mode="markers+text", name="weights", text=[f"{v:g}" for v in w],
-        textposition="top center", marker={"size": 11, "color": FP32}, cliponaxis=False,
+        textposition=places, marker={"size": 11, "color": FP32}, cliponaxis=False,
     )  # fmt: skip
     fig.update_layout(height=260)
     fig.update_yaxes(visible=False, range=[-0.3, 1.5])
     title = (
-        f"{bits} bits leave {2**bits} values: {w[worst]:g} becomes {back[worst]:.3f}, "
-        f"the worst of the five (a step is {scale:.3f})"
+        f"{bits} bits leave {2**bits} values, {scale:.2f} apart: "
+        f"{' and '.join(worst)} {'lose' if len(worst) > 1 else 'loses'} most, {error.max():.2f}"
     )
     return plots.style(fig, title, x="value of a weight")
 
@@ -107,7 +122,10 @@ def layer_bars(drifts: Mapping[str, float]) -> go.Figure:
     fig = go.Figure()
     for layer, tint in zip(layers, LAYER_TINTS, strict=True):
         fig.add_bar(
-            x=kinds, y=[names[f"layer {layer} {k}"] for k in kinds], name=f"layer {layer}", marker_color=tint
+            x=[k.replace(" ", "<br>") for k in kinds],
+            y=[names[f"layer {layer} {k}"] for k in kinds],
+            name=f"layer {layer}",
+            marker_color=tint,
         )
     fig.update_layout(barmode="group", bargap=0.2)
     order = sorted(names, key=lambda n: names[n], reverse=True)
@@ -115,7 +133,7 @@ def layer_bars(drifts: Mapping[str, float]) -> go.Figure:
     title = (
         f"{order[0].capitalize()} minds most; eight of the {len(names)} matrices do {share:.0%} of the damage"
     )
-    return plots.style(fig, title, x="matrix", y="embeddings moved (1/1000)")
+    return plots.style(fig, title, x="matrix", y=MOVED)
 
 
 def by_hand_bars(errors: Mapping[str, float], label: str, bits: int) -> go.Figure:
@@ -136,21 +154,26 @@ def remedies(marks: Mapping[str, Mapping[str, Mark]]) -> go.Figure:
     title = "GPTQ, without a byte more, moves the embeddings " + " and ".join(
         f"{part:.0%} less in {bits}" for bits, part in less.items()
     )
-    return plots.bars(moved, title=title, unit="embeddings moved (1/1000)", horizontal=True)
+    return plots.bars(moved, title=title, unit=MOVED, horizontal=True)
+
+
+def half_step(inputs: np.ndarray) -> float:
+    """Half a step of one 8-bit scale for all ``inputs``, as ``DynamicQuantizeLinear`` has it."""
+    return float(max(inputs.max(), 0) - min(inputs.min(), 0)) / 255 / 2
 
 
 def outliers(inputs: Mapping[str, np.ndarray]) -> go.Figure:
-    """Largest input of each channel, from the largest down, and half a step of one common scale.
+    """Largest value of each input, from the largest down, and half a step of one common scale.
 
     Args:
-        inputs: name -> what one matrix is multiplied with, [samples, channels]; two of them.
+        inputs: model -> what one of its matrices is multiplied with, [samples, inputs]; two of them.
     """
-    fig, kept = go.Figure(), {}
+    fig, lost = go.Figure(), []
     peaks = {name: np.sort(np.abs(x).max(0))[::-1] for name, x in inputs.items()}
     for (name, x), tint, side in zip(inputs.items(), (LIMIT, FP32), ("right", "left"), strict=True):
-        count = len(peaks[name])
-        half = float(max(x.max(), 0) - min(x.min(), 0)) / 255 / 2  # as DynamicQuantizeLinear does
-        kept[name] = f"{(peaks[name] > half).sum():,} of {count:,}"
+        count, half = len(peaks[name]), half_step(x)
+        gone = int((peaks[name] < half).sum())
+        lost.append(f"{f'{gone:,}' if gone else 'none'} of {name}'s {count:,}")
         fig.add_scatter(
             x=np.arange(1, count + 1), y=peaks[name], mode="lines+markers", name=name, line_color=tint,
             marker_size=4,
@@ -166,26 +189,51 @@ def outliers(inputs: Mapping[str, np.ndarray]) -> go.Figure:
     everything = np.concatenate(list(peaks.values()))
     fig.update_xaxes(log_axis(1, max(len(p) for p in peaks.values())))
     fig.update_yaxes(log_axis(max(everything.min(), 1e-3), everything.max()))
-    title = "With one scale for all inputs, " + "; ".join(f"{n} keeps {k} channels" for n, k in kept.items())
-    return plots.style(fig, title, x="channel, from the largest input down", y="largest input of the channel")
+    title = f"One scale rounds {lost[0]} inputs to 0, and {lost[1]}"
+    return plots.style(fig, title, x="input, from the largest down", y="largest value of the input")
 
 
-def _changed(mark: Mark) -> Value:
+def _changed(mark: Mark) -> tuple[float, float, float]:
     """Answers changed with a 95% interval (Wilson)."""
     part, low, high = accuracy(np.arange(mark.sentences) < round(mark.changed))
     return tuple(v * mark.sentences / 100 for v in (part, low, high))  # type: ignore[return-value]
 
 
 def minilm_front(marks: Mapping[str, Mark], most_mb: float = 30) -> go.Figure:
-    """Size against answers changed, for what is smaller than ``most_mb``."""
+    """Size against answers changed, for what is smaller than ``most_mb``. Filled is the Pareto front.
+
+    Args:
+        marks: bits and remedy, such as ``"INT4 GPTQ"`` -> mark, with FP32 among them.
+        most_mb: larger files are left out.
+    """
     shown = {name: m for name, m in marks.items() if m.mb < most_mb}
     best = plots.front({n: (m.mb, m.changed) for n, m in shown.items()}, ("low", "low"))
+    fig = go.Figure()
+    fig.add_scatter(
+        x=[shown[n].mb for n in best], y=[shown[n].changed for n in best], mode="lines", hoverinfo="skip",
+        line={"color": plots.COLOURS["neutral"], "dash": "dot", "width": 2}, showlegend=False,
+    )  # fmt: skip
+    symbols = dict(zip(dict.fromkeys(n.split(" ", 1)[1] for n in shown), SYMBOLS, strict=False))
+    for name, m in shown.items():
+        bits, remedy = name.split(" ", 1)
+        middle, low, high = _changed(m)
+        symbol = symbols[remedy] + ("" if name in best else "-open")
+        edge = {"width": 2, "color": TINTS[bits]}
+        fig.add_scatter(
+            x=[m.mb], y=[m.changed], name=name, mode="markers", showlegend=False,
+            error_y={"array": [high - middle], "arrayminus": [middle - low], "thickness": 1.2},
+            marker={"symbol": symbol, "size": 12, "color": TINTS[bits], "line": edge},
+            hovertemplate=f"<b>{name}</b><br>%{{x:.1f}} MB<br>%{{y:.0f}} answers changed<extra></extra>",
+        )  # fmt: skip
+    keys = [(bits, "square", tint) for bits, tint in TINTS.items()]
+    keys += [(remedy, symbol, plots.COLOURS["neutral"]) for remedy, symbol in symbols.items()]
+    for name, symbol, tint in keys:
+        marker = {"symbol": symbol, "size": 11, "color": tint}
+        fig.add_scatter(x=[None], y=[None], mode="markers", name=name, marker=marker)
+    fig.update_layout(height=450)
     title = f"MiniLM: worth choosing are {', '.join(best)} (FP32 has {marks['FP32'].mb:.0f} MB)"
     sentences = next(iter(marks.values())).sentences
-    return plots.pareto(
-        {name: (m.mb, _changed(m)) for name, m in shown.items()},
-        title=title, x="size of the file (MB)", y=f"answers changed, of {sentences}", better=("low", "low"),
-    )  # fmt: skip
+    return plots.style(fig, title, x="size of the file (MB)", y=f"answers changed, of {sentences}")
 
 
 def smollm2_front(mb: Mapping[str, float], times: Mapping[str, Timing], tokens: int) -> go.Figure:
@@ -214,10 +262,12 @@ def _matrix(name: str) -> np.ndarray:
 
 @cache
 def _curve(matrix: str, scales: str, block: int) -> tuple[tuple[float, float], ...]:
-    """(KB, SQNR in dB) of one matrix of MiniLM for 2 to 8 bits."""
+    """(KB, error in % of the weights' size) of one matrix of MiniLM for 2 to 8 bits."""
     w = _matrix(matrix)
     found = (rounded(w, bits, scales, block) for bits in range(2, 9))
-    return tuple(((q.nbytes - 2 * q.scale.size) / 1000, sqnr_db(w, q.dequantize())) for q in found)
+    return tuple(
+        ((q.nbytes - 2 * q.scale.size) / 1000, 100 * relative_error(w, q.dequantize())) for q in found
+    )
 
 
 def bits_and_blocks(bits: int, scales: str, block: int, matrix: str) -> go.Figure:
@@ -231,17 +281,17 @@ def bits_and_blocks(bits: int, scales: str, block: int, matrix: str) -> go.Figur
     """
     names = {name: f"blocks of {block}" if name == "blocks" else name for name in SCALES}
     series = {name: np.array(_curve(matrix, name, block)).T for name in SCALES}
-    kb, db = series[scales][:, bits - 2]
+    kb, error = series[scales][:, bits - 2]
     title = (
         f"{matrix.capitalize()}, {bits} bits, {names[scales]}: {kb:,.0f} KB, "
-        f"{_matrix(matrix).nbytes / 1000 / kb:.1f} times smaller, {100 * 10 ** (-db / 20):.1f}% error"
+        f"{_matrix(matrix).nbytes / 1000 / kb:.1f} times smaller, {error:.1f}% error"
     )
     fig = plots.lines(
-        {names[n]: (xs, ys) for n, (xs, ys) in series.items()},
-        title=title, x="size of the matrix (KB)", y="signal to error (dB)",
+        {names[n]: (xs, ys) for n, (xs, ys) in series.items()}, log_y=True,
+        title=title, x="size of the matrix (KB)", y="error (% of the weights' size)",
     )  # fmt: skip
     fig.add_scatter(
-        x=[kb], y=[db], mode="markers", name="your choice",
+        x=[kb], y=[error], mode="markers", name="your choice",
         marker={"size": 20, "symbol": "circle-open", "color": plots.COLOURS["neutral"], "line_width": 3},
     )  # fmt: skip
     return plots.style(fig, title)

@@ -15,6 +15,7 @@ from kit.start_here.ask import (
     race,
     round_trips_ms,
     total_ms,
+    typical,
     within,
 )
 from kit.start_here.compare import BUDGET_MS, WhatIf, cloud_by, what_if
@@ -48,6 +49,7 @@ __all__ = [
     "tokens_over_time",
     "total_ms",
     "two_models",
+    "typical",
     "what_if",
     "where_the_time_goes",
     "within",

@@ -22,12 +22,13 @@ CLOUDS: dict[str, tuple[str, ...]] = {
     "middle cloud": ("4g_lte_assumed",),
     "far cloud": ("fibre_assumed", "region_eurasia"),
 }
-"""Each cloud's way: ids of ``kit.facts.networks()``, whose round trips add up."""
+"""Each cloud's links: ids of ``kit.facts.networks()``, whose round trips add up."""
 
 
 def ms(time_ms: float) -> str:
-    """A time as people read it: whole milliseconds, with tenths below ten."""
-    return f"{time_ms:.0f}" if time_ms >= 10 else f"{time_ms:.1f}"
+    """A time as people read it, in milliseconds: whole ones, tenths below ten, hundredths below one."""
+    digits = 0 if time_ms >= 10 or time_ms == 0 else 1 if time_ms >= 1 else 2
+    return f"{time_ms:.{digits}f}"
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,11 @@ def answer_on_device(text: str) -> Answer:
     best = int(shares.argmax())
     compute_ms = (time.perf_counter() - start) * 1e3
     return Answer(data.INTENTS[best], float(shares[best] / shares.sum()), 0.0, compute_ms)
+
+
+def typical(answers: Sequence[Answer]) -> Answer:
+    """The answer in the middle, by time: of twenty calls a first, slow one does not count."""
+    return sorted(answers, key=lambda answer: answer.total_ms)[len(answers) // 2]
 
 
 def round_trips_ms(cloud: str, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -157,6 +163,13 @@ class Spoken:
         return (len(self.arrived_ms) - 1) / after * 1e3 if after > 0 else float("nan")
 
 
+def _wrapped(piece: str, column: int, width: int = 90) -> tuple[str, int]:
+    """``piece`` of a text, with its space a line break if it would pass ``width``; and the new column."""
+    if piece.startswith(" ") and column + len(piece) > width:
+        piece = "\n" + piece[1:]
+    return piece, len(piece.rpartition("\n")[2]) + (0 if "\n" in piece else column)
+
+
 def ask_llm(question: str, llm: engine.Engine, tokens: int = 100) -> Spoken:
     """Ask a language model, and print the first paragraph of its answer as it comes.
 
@@ -170,7 +183,7 @@ def ask_llm(question: str, llm: engine.Engine, tokens: int = 100) -> Spoken:
     """
     ids = engine.chat_ids(question)
     llm.reset()
-    made, shown, arrived = [], "", []
+    made, shown, arrived, column = [], "", [], 0
     start = time.perf_counter()
     for token in llm.generate(ids, tokens):
         made.append(token)
@@ -178,7 +191,8 @@ def ask_llm(question: str, llm: engine.Engine, tokens: int = 100) -> Spoken:
         if "\n\n" in text:
             break
         arrived.append((time.perf_counter() - start) * 1e3)
-        print(text[len(shown) :], end="", flush=True)
+        piece, column = _wrapped(text[len(shown) :], column)
+        print(piece, end="", flush=True)
         shown = text
     if not arrived:
         raise ValueError(f"the model had nothing to say to {question!r}: ask in other words.")

@@ -26,7 +26,7 @@ def cloud_by(
     """Share of cloud answers that are there after ``t_ms``.
 
     An answer takes ``fastest_ms`` plus an exponential delay of mean ``jitter_ms``. Two such answers in a
-    row then differ by ``jitter_ms`` on average, which is how ``kit.facts`` defines jitter.
+    row then differ by ``jitter_ms`` on average too, which is how ``kit.facts`` defines jitter.
     """
     slack = np.asarray(t_ms) - fastest_ms
     if jitter_ms == 0:

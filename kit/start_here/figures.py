@@ -18,17 +18,24 @@ _TINTS = dict(zip(CLOUDS, ("#56B4E9", plots.COLOURS["cloud"], "#003A5C"), strict
 _TINTS["device"] = plots.COLOURS["device"]
 
 
+_LINKS = {
+    "fibre_assumed": "fibre to the home",
+    "4g_lte_assumed": "mobile network (4G)",
+    "region_eurasia": "line from East Asia to Europe",
+}
+
+
 def clouds_table() -> HTML:
     """Where each cloud's delays are from: links, medians, sources."""
     rows = []
     for cloud, links in CLOUDS.items():
-        ways = [facts.networks()[link] for link in links]
+        rows_of = [facts.networks()[link] for link in links]
         rows.append(
             {
                 "": cloud.replace(" ", "\N{NO-BREAK SPACE}"),
-                "median (ms)": sum(w.rtt_p50_ms or 0 for w in ways),
-                "way": " + ".join(f"{w.kind} ({w.id})" for w in ways),
-                "source": " + ".join(w.source.split(";")[0] for w in ways),
+                "median (ms)": sum(row.rtt_p50_ms or 0 for row in rows_of),
+                "link": " + ".join(_LINKS[link] for link in links),
+                "row of networks.csv, and its source": " · ".join(f"{r.id}: {r.source}" for r in rows_of),
             }
         )
     near, *_, far = (row["median (ms)"] for row in rows)
@@ -88,6 +95,8 @@ def response_times(runs: Mapping[str, Sequence[Answer]], budget_ms: float = BUDG
     ours = {plots.colour(name, i): _TINTS[name] for i, name in enumerate(times)}
     traces: Any = fig.data
     for trace in traces:  # the clouds in shades of blue, dark is far
+        if trace.name:
+            trace.name += " ms"
         tint = ours.get(trace.line.color or trace.marker.color)
         if tint:
             trace.update(line_color=tint, marker_color=tint)
@@ -101,6 +110,7 @@ def response_times(runs: Mapping[str, Sequence[Answer]], budget_ms: float = BUDG
         name=f"budget: {number(budget_ms)} ms",
         hoverinfo="name",
     )
+    fig.update_yaxes(tickvals=[0, 25, 50, 75, 95, 100])
     return plots.style(fig, title)
 
 
@@ -154,7 +164,10 @@ def two_models(small: Answer, spoken: Spoken) -> HTML:
         },
     ]
     size, wait = mb["smollm2.int8"] / mb["intent.int8"], spoken.ttft_ms / small.compute_ms
-    note = f"To speak freely took a file {number(size)} times as large, and {number(wait)} times the wait."
+    note = (
+        f"To speak freely took a file {number(size)} times as large, and {number(wait)} times the wait. The "
+        "chip in a light switch has a few MB of memory: only the first of the two fits."
+    )
     return plots.table(rows, note=note)
 
 
@@ -164,14 +177,17 @@ def break_even(round_trip_ms: float, jitter_ms: float, device_ms: float, cloud_m
     x = np.linspace(0, 300, 61)
     middle, low, high = (x + cloud_ms - jitter_ms * np.log(1 - q) for q in (0.5, 0.05, 0.95))
     even = float(here.break_even_ms)
+    median_ms = round_trip_ms + cloud_ms + jitter_ms * np.log(2)
     turning = f"break-even: a round trip of {number(even)} ms" if even >= 0 else "no cloud is near enough"
     title = (
-        f"The device is first in {here.device_first:.0%} of the requests ({turning}). "
+        f"Device {ms(device_ms)} ms, cloud {ms(median_ms)} ms (median): the device is first in "
+        f"{here.device_first:.0%} ({turning}). "
         f"Within {number(BUDGET_MS)} ms: device {here.device_within:.0%}, cloud {here.cloud_within:.0%}"
     )
     series = {"device": (x, np.full_like(x, device_ms)), "cloud": (x, middle, low, high)}
     names = ("round trip without jitter (ms)", "response time (ms)")
     fig = plots.lines(series, title=title, x=names[0], y=names[1])
+    fig.update_traces(name="cloud: median, and 9 answers of 10", selector={"name": "cloud"})
     fig.add_scatter(
         x=[0, 300],
         y=[BUDGET_MS, BUDGET_MS],
@@ -179,14 +195,17 @@ def break_even(round_trip_ms: float, jitter_ms: float, device_ms: float, cloud_m
         line={"color": plots.COLOURS["limit"], "dash": "dash", "width": 2},
         name=f"budget: {number(BUDGET_MS)} ms",
     )
-    median_ms = round_trip_ms + cloud_ms + jitter_ms * np.log(2)
+    above, below = "top left", "bottom right" if min(device_ms, median_ms) > 30 else "top right"
     fig.add_scatter(
         x=[round_trip_ms, round_trip_ms],
         y=[device_ms, median_ms],
-        mode="markers",
+        mode="markers+text",
+        text=["device", "cloud"],
+        textposition=[above, below] if device_ms >= median_ms else [below, above],
+        cliponaxis=False,
         marker={"size": 12, "color": [plots.COLOURS["device"], plots.COLOURS["cloud"]]},
         showlegend=False,
     )
     if 0 <= even <= 300:
-        fig.add_annotation(x=even, y=device_ms, text="break-even", ax=0, ay=-45, arrowwidth=1.5)
+        fig.add_annotation(x=even, y=device_ms, text="break-even", ax=45, ay=-55, arrowwidth=1.5)
     return plots.style(fig, title)

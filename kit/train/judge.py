@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kit import data
+from kit import data, measure
 from kit.data import Example
 from kit.measure import accuracy
 from kit.models.intent import IntentNet
@@ -50,33 +50,66 @@ def baseline_correct(pipelines: Mapping[str, Any], examples: Sequence[Example]) 
     return hits
 
 
+def _by_speech(ask: Callable[[list[Example]], Any]) -> dict[str, Any]:
+    """What ``ask`` says of the test sentences of templates and of people, by language."""
+    return {
+        f"{kind}, {lang}": ask(data.load(kind, "test", lang))
+        for kind in ("templates", "people")
+        for lang in data.LANGS
+    }
+
+
 def by_speech(hits: Callable[[list[Example]], np.ndarray]) -> dict[str, tuple[float, float, float]]:
     """Accuracy on the test sentences of templates and of people, by language: see ``measure.accuracy``.
 
     Args:
         hits: examples -> whether each was right, such as ``lambda es: correct(model, es)``.
     """
-    return {
-        f"{kind}, {lang}": accuracy(hits(data.load(kind, "test", lang)))
-        for kind in ("templates", "people")
-        for lang in data.LANGS
-    }
+    return _by_speech(lambda examples: accuracy(hits(examples)))
+
+
+def lead(
+    ours: Callable[[list[Example]], np.ndarray], theirs: Callable[[list[Example]], np.ndarray]
+) -> dict[str, tuple[float, float, float]]:
+    """Points of accuracy by which ours is ahead, by kind of speech: see ``measure.lead``.
+
+    Args:
+        ours: examples -> whether each was right, as for ``by_speech``.
+        theirs: the same for the model that it is compared with.
+    """
+    return _by_speech(lambda examples: measure.lead(ours(examples), theirs(examples)))
+
+
+def guesses(model: IntentNet, text: str, most: int = 3) -> list[dict[str, Any]]:
+    """The most likely intents of one sentence, as people type it, each with its probability in percent."""
+    said = Example(data.normalise(text), data.NOT_A_COMMAND, "en", "people", "")  # only the text is read
+    p = probabilities(model, [said])[0]
+    return [{"intent": data.INTENTS[i], "probability (%)": 100 * p[i]} for i in np.argsort(-p)[:most]]
 
 
 def mixups(model: IntentNet, examples: Sequence[Example], most: int = 12) -> tuple[np.ndarray, list[str]]:
-    """How often each of the commonest intents was taken for each of them: counts [most, most] and names."""
+    """How often each of the commonest intents was taken for each of them, and for any other intent.
+
+    Returns:
+        Counts [most, most + 1], the last column being all other intents; and the names of the rows.
+    """
     was, said = data.labels(examples), probabilities(model, examples).argmax(1)
     common = [i for i, _ in Counter(was.tolist()).most_common(most)]
     counts = np.array([[np.sum((was == a) & (said == b)) for b in common] for a in common])
-    return counts, [data.INTENTS[i] for i in common]
+    other = np.array([np.sum(was == a) for a in common]) - counts.sum(1)
+    return np.column_stack([counts, other]), [data.INTENTS[i] for i in common]
 
 
 def confusions(model: IntentNet, examples: Sequence[Example], most: int = 10) -> list[dict[str, Any]]:
-    """The mix-ups that happen most: what it was, what the model said, how often, and one sentence."""
+    """The mix-ups that happen most: what it was, what the model said, how often, and the shortest sentence.
+
+    An English sentence comes before a Chinese one.
+    """
     said = [data.INTENTS[i] for i in probabilities(model, examples).argmax(1)]
     wrong = [(e, s) for e, s in zip(examples, said, strict=True) if e.label != s]
     rows = []
     for (was, said_), n in Counter((e.label, s) for e, s in wrong).most_common(most):
-        text = min((e.text for e, s in wrong if (e.label, s) == (was, said_)), key=len)
-        rows.append({"it was": was, "the model said": said_, "times": n, "for example": text})
+        found = [e for e, s in wrong if (e.label, s) == (was, said_)]
+        text = min(found, key=lambda e: (data.LANGS.index(e.lang), len(e.text))).text
+        rows.append({"it was": was, "the model said": said_, "times": n, "shortest example": text})
     return rows

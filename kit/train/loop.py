@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +68,59 @@ def epochs(
         yield torch.from_numpy(data.encode(texts)), torch.from_numpy(data.labels(shown))
 
 
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def smoothed(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy that asks to be 95% sure, not 100%: label smoothing (Szegedy et al. 2016)."""
+    return F.cross_entropy(logits, classes, label_smoothing=0.05)
+
+
+def fit(
+    model: IntentNet,
+    shown: Iterable[tuple[torch.Tensor, torch.Tensor]],
+    steps: int,
+    *,
+    loss: Loss = smoothed,
+    batch: int = 128,
+    lr: float = 1e-2,
+    report: Callable[[int, float], None] | None = None,
+) -> IntentNet:
+    """The loop itself: show the model sentences, and change its weights after each batch.
+
+    AdamW with one warm-up and one cool-down of the learning rate (Smith 2018, super-convergence), and
+    the running mean of the weights as the result (Polyak 1992).
+
+    Args:
+        model: is changed, too.
+        shown: for each epoch, bytes int32 [sentences, length] and what ``loss`` takes [sentences, ...].
+        steps: batches in all epochs together.
+        loss: (logits [batch, classes], targets [batch, ...]) -> a number.
+        batch: sentences per step.
+        lr: the highest learning rate.
+        report: called after each epoch with its number and its mean loss.
+    """
+    average = copy.deepcopy(model)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
+    for epoch, (texts, targets) in enumerate(shown):
+        losses = []
+        for text, target in zip(texts.split(batch), targets.split(batch), strict=True):
+            text = text[:, : int((text > 0).sum(1).max())]  # no time for padding
+            value = loss(model(text), target)
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+            schedule.step()
+            with torch.no_grad():
+                for mean, weight in zip(average.parameters(), model.parameters(), strict=True):
+                    mean.lerp_(weight, 0.01)
+            losses.append(value.item())
+        if report:
+            report(epoch, float(np.mean(losses)))
+    return average.eval()
+
+
 def train(
     examples: Sequence[Example],
     *,
@@ -81,17 +134,12 @@ def train(
 ) -> IntentNet:
     """Train an edge model from nothing.
 
-    AdamW with one warm-up and one cool-down of the learning rate (Smith 2018, super-convergence),
-    label smoothing, and the running mean of the weights as the result (Polyak 1992).
-
     Args:
         examples: what to learn from; kinds are mixed as ``mix`` says.
         n: epochs.
         mix: sentences per epoch by kind.
-        batch: sentences per step.
-        lr: the highest learning rate.
+        batch, lr, report: as for ``fit``.
         seed: of weights, draw and dropout.
-        report: called after each epoch with its number and its mean loss.
         shape: arguments of ``IntentNet``, such as ``buckets=4093``.
 
     Raises:
@@ -100,29 +148,10 @@ def train(
     if not examples:
         raise ValueError("train needs examples, got none: see kit.data.load")
     torch.manual_seed(seed)
-    rng = random.Random(seed)
     model = IntentNet(**shape)
-    average = copy.deepcopy(model)
     per_epoch = sum(size for kind, size in mix.items() if any(e.kind == kind for e in examples))
-    steps = n * -(-per_epoch // batch)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
-    for epoch, (texts, classes) in enumerate(epochs(examples, mix, n, rng)):
-        losses = []
-        for text, target in zip(texts.split(batch), classes.split(batch), strict=True):
-            text = text[:, : int((text > 0).sum(1).max())]  # no time for padding
-            loss = F.cross_entropy(model(text), target, label_smoothing=0.05)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            with torch.no_grad():
-                for mean, weight in zip(average.parameters(), model.parameters(), strict=True):
-                    mean.lerp_(weight, 0.01)
-            losses.append(loss.item())
-        if report:
-            report(epoch, float(np.mean(losses)))
-    return average.eval()
+    shown = epochs(examples, mix, n, random.Random(seed))
+    return fit(model, shown, n * -(-per_epoch // batch), batch=batch, lr=lr, report=report)
 
 
 def everything(split: str) -> list[Example]:
