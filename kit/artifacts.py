@@ -98,6 +98,8 @@ RECIPES: dict[str, Recipe] = {
                ("intent.onnx",), 5, 4, _GRAPHS),
         Recipe("minilm.int8", "minilm.int8.onnx", "kit.quantize.builders:build_minilm_int8",
                ("minilm.onnx",), 5, 25, _GRAPHS),
+        Recipe("minilm.heads", "minilm.heads.npz", "kit.quantize.heads:build_minilm_heads",
+               ("minilm.onnx",), 10, 1, ("kit.data", "kit.quantize.quality", "people.csv", "phrases.csv")),
         Recipe("smollm2.int8", "smollm2.int8.onnx", "kit.quantize.builders:build_smollm2_int8",
                ("smollm2.fp32",), 10, 140, _GRAPHS),
         Recipe("smollm2.int4", "smollm2.int4.onnx", "kit.quantize.builders:build_smollm2_int4",

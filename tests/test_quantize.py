@@ -11,6 +11,7 @@ from kit import artifacts, data
 from kit import quantize as q
 from kit.engine import Engine, session
 from kit.measure import Timing
+from kit.quantize import heads
 
 RNG = np.random.default_rng(0)
 W = RNG.normal(0, 0.1, (128, 96)).astype(np.float32)
@@ -536,3 +537,30 @@ def test_probe_reads_what_is_there():
     x = RNG.normal(size=(200, 8))
     y = (x[:, 0] > 0).astype(int)
     assert q.probe(x[:150], y[:150], x[150:], y[150:]) > 0.9
+
+
+def test_heads_agree_with_the_regressions_they_were_fitted_as(tmp_path, monkeypatch):
+    monkeypatch.setattr(heads, "HEADS", 2)
+    monkeypatch.setattr(heads, "lessons", lambda: heads_lessons)
+    rng = np.random.default_rng(5)
+    names = rng.choice(["TurnOn", "TurnOff", "GetWeather"], 90)
+    heads_lessons = [data.Example(str(i), name, "en", "people", "") for i, name in enumerate(names)]
+    x = rng.normal(size=(90, 384)).astype(np.float32) + 0.3 * data.labels(heads_lessons)[:, None]
+    monkeypatch.setattr(heads, "session", lambda path: None)
+    monkeypatch.setattr(heads, "embed", lambda minilm, texts: x)
+    heads.build_minilm_heads(tmp_path / "heads.npz", tmp_path)
+    said = heads.verdicts(tmp_path / "heads.npz", x)
+    part = np.random.default_rng(0).permutation(90)[:72]
+    theirs = heads.head(x[part], data.labels(heads_lessons)[part]).predict(x)
+    np.testing.assert_array_equal(said[0], theirs)
+    assert set(said.ravel()) <= set(data.labels(heads_lessons)), "an intent that was never seen is never said"
+
+
+def test_the_exact_model_loses_nothing_in_its_own_exam():
+    exam = q.exam()
+    mark = exam.mark_file(artifacts.get("minilm.onnx"))
+    assert mark.lost == (0, 0, 0)
+    assert mark.changed == 0
+    assert mark.likeness == pytest.approx(1, abs=1e-4)
+    assert mark.accuracy > 0.75
+    assert not set(exam.texts) & set(exam.learned)

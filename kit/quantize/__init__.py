@@ -4,7 +4,7 @@
 - ``graphs``: rewriting ONNX files; ``builders`` makes the artifacts with it
 - ``quality``: perplexity, embeddings, a probe on them
 - ``workbench``: a model whose weights can be exchanged while it is open
-- ``exam``: what each variant lost, and how fast it is
+- ``heads`` and ``exam``: what each variant lost, and how fast it is
 - ``figures``, ``tables`` and ``sentences``: what a result looks like, and what it says
 """
 

@@ -1,9 +1,9 @@
 """The same exam for every variant of a model: what did rounding cost, and how sure is that?
 
-MiniLM's exam: English commands as people say them. Linear heads are fitted once, on the embeddings of the
-exact model; the variants keep them, as a device does that swaps one file for a smaller one. A few wrong
-answers more or less depend on which head it was, so ten of them answer. MiniLM and the edge model were
-trained in full precision, so their losses are real.
+MiniLM's exam: English commands as people say them. Linear heads were fitted once, on the embeddings of the
+exact model (see ``heads``); the variants keep them, as a device does that swaps one file for a smaller one.
+A few wrong answers more or less depend on which head it was, so ten of them answer. MiniLM and the edge
+model were trained in full precision, so their losses are real.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from kit import artifacts, data, measure
 from kit.engine import Engine, chat_ids, session, tokenizer
 from kit.measure import Timing
 from kit.quantize.graphs import matrices
-from kit.quantize.quality import embed, head, minilm_inputs
+from kit.quantize.heads import lessons, verdicts
+from kit.quantize.quality import embed, minilm_inputs
 
-LEARN, TEST = 1200, 300  # sentences; to learn from, people's first
-HEADS, PART = 10, 0.8  # each head is fitted on another 80% of them
+SENTENCES = 300  # of the test
 PROMPT = "What is gravity?"
 
 
@@ -57,25 +57,16 @@ class Exam:
 
     Attributes:
         learned: texts that the heads were fitted on, people's first.
-        texts, answers: the test.
-        exact: embeddings of the test by the exact model, [len(texts), 384].
-        heads: the fitted logistic regressions.
+        texts, answers: the test, and its classes [n].
+        exact: embeddings of the test by the exact model, [n, 384].
     """
 
-    def __init__(self, learn: Sequence[data.Example], test: Sequence[data.Example]) -> None:
-        exact = session(artifacts.get("minilm.onnx"))
-        self.learned = [e.text for e in learn]
-        self.texts, self.answers = [e.text for e in test], np.array([e.label for e in test])
-        x, y = embed(exact, self.learned), np.array([e.label for e in learn])
-        rng = np.random.default_rng(0)
-        parts = [rng.permutation(len(y))[: int(PART * len(y))] for _ in range(HEADS)]
-        self.heads = [head(x[part], y[part]) for part in parts]
-        self.exact = embed(exact, self.texts)
-        self._said = self._answer(self.exact)
-
-    def _answer(self, x: np.ndarray) -> np.ndarray:
-        """What each head says to each embedding, [heads, n]."""
-        return np.array([h.predict(x) for h in self.heads])
+    def __init__(self, test: Sequence[data.Example]) -> None:
+        self.learned = [e.text for e in lessons()]
+        self.texts, self.answers = [e.text for e in test], data.labels(test)
+        self.exact = embed(session(artifacts.get("minilm.onnx")), self.texts)
+        self._heads = artifacts.get("minilm.heads")
+        self._said = verdicts(self._heads, self.exact)
 
     def mark(self, model: Any, mb: float) -> Mark:
         """Let a variant sit the exam.
@@ -85,7 +76,7 @@ class Exam:
             mb: size of its file.
         """
         x = embed(model, self.texts)
-        said = self._answer(x)  # [heads, n]
+        said = verdicts(self._heads, x)  # [heads, n]
         right, before = (one == self.answers for one in (said, self._said))
         return Mark(
             mb=mb,
@@ -117,11 +108,8 @@ class Exam:
 
 @cache
 def exam() -> Exam:
-    """The exam on 300 English commands as people say them, after learning from 1200 others."""
-    people, templates = data.load("people", "train", "en"), data.load("templates", "train", "en")
-    draw = random.Random(0)
-    learn = people + draw.sample(templates, LEARN - len(people))
-    return Exam(learn, draw.sample(data.load("people", "test", "en"), TEST))
+    """The exam on 300 English commands as people say them."""
+    return Exam(random.Random(0).sample(data.load("people", "test", "en"), SENTENCES))
 
 
 def one_by_one(texts: Iterable[str]) -> list[dict[str, np.ndarray]]:
