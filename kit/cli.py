@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -154,10 +155,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code: 0 done, 1 something failed or is missing, 2 wrong use."""
     args = parser().parse_args(argv)
     try:
-        return args.command(args)
+        code = args.command(args)
+        sys.stdout.flush()
+        return code
     except (artifacts.ArtifactError, ValueError) as e:
         print(f"kit: {e}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever read the output has seen enough: kit build --list | head -3
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to flush
+        return 1
     except KeyboardInterrupt:
         print("kit: stopped.", file=sys.stderr)
         return 130

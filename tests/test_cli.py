@@ -174,3 +174,15 @@ def test_progress_is_one_line_a_chapter(project, monkeypatch, capsys):
     write(project / "notebooks" / "00_sample.ipynb", "1")
     assert cli.main(["progress"]) == 0
     assert re.fullmatch(r"00 sample +0 of 3 exercises solved, 0 pred.*\n", capsys.readouterr().out)
+
+
+def test_a_closed_pipe_is_no_traceback():
+    code = "import sys; from kit import cli; sys.exit(cli.main(['build', '--list']))"
+    listing = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=artifacts.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert listing.stdout
+    assert listing.stderr
+    listing.stdout.close()
+    assert listing.stderr.read() == b""
+    assert listing.wait(60) == 1

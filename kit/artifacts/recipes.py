@@ -1,0 +1,72 @@
+"""Every artifact of the kit, and how it is made. A new chapter adds its lines to ``RECIPES``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one artifact is made.
+
+    Attributes:
+        name: what callers ask for, such as ``"intent.int8"``.
+        file: name of the file (or folder) that the builder must leave.
+        builder: ``"module:function"``, imported only when it runs. It is called as
+            ``function(out, *parents)``: ``out`` is the path to write, ``parents`` the paths
+            of ``needs`` in their order.
+        needs: names of the artifacts it is made from.
+        seconds: what to expect on two cores, for the progress bar.
+        mb: size to expect, for the check of free disk space.
+        sources: what its fingerprint depends on besides the builder's module: other modules
+            (``"kit.data"``) and files in ``datasets/`` (``"people.csv"``).
+    """
+
+    name: str
+    file: str
+    builder: str
+    needs: tuple[str, ...] = ()
+    seconds: float = 10
+    mb: float = 10
+    sources: tuple[str, ...] = ()
+
+
+_INTENT = (
+    "kit.data",
+    "kit.models.intent",
+    "kit.train.loop",
+    "kit.train.confidence",
+    "people.csv",
+    "questions.csv",
+    "phrases.csv",
+)
+_GRAPHS = ("kit.quantize.graphs", "kit.quantize.by_hand")
+
+# In the order of the chapters.
+# fmt: off
+RECIPES: dict[str, Recipe] = {
+    r.name: r
+    for r in (
+        Recipe("intent.pt", "intent.safetensors", "kit.train.loop:build_intent", (), 80, 15, _INTENT),
+        Recipe("train.study", "study.json", "kit.train.study:build_study", (), 70, 1,
+               (*_INTENT, "kit.train.judge")),
+        Recipe("intent.onnx", "intent.onnx", "kit.export.builders:build_intent", ("intent.pt",), 10, 15),
+        Recipe("minilm.onnx", "minilm.onnx", "kit.export.builders:build_minilm", (), 15, 95),
+        Recipe("smollm2.hf", "smollm2-hf", "kit.export.builders:build_smollm2_hf", (), 10, 545),
+        Recipe("smollm2.plain", "smollm2-plain", "kit.export.builders:build_smollm2_plain",
+               ("smollm2.hf",), 60, 545),
+        Recipe("smollm2.fp32", "smollm2.fp32.onnx", "kit.quantize.builders:build_smollm2_fp32",
+               ("smollm2.hf",), 10, 545),
+        Recipe("intent.int8", "intent.int8.onnx", "kit.quantize.builders:build_intent_int8",
+               ("intent.onnx",), 5, 4, _GRAPHS),
+        Recipe("minilm.int8", "minilm.int8.onnx", "kit.quantize.builders:build_minilm_int8",
+               ("minilm.onnx",), 5, 25, _GRAPHS),
+        Recipe("minilm.heads", "minilm.heads.npz", "kit.quantize.heads:build_minilm_heads",
+               ("minilm.onnx",), 10, 1, ("kit.data", "kit.quantize.quality", "people.csv", "phrases.csv")),
+        Recipe("smollm2.int8", "smollm2.int8.onnx", "kit.quantize.builders:build_smollm2_int8",
+               ("smollm2.fp32",), 10, 140, _GRAPHS),
+        Recipe("smollm2.int4", "smollm2.int4.onnx", "kit.quantize.builders:build_smollm2_int4",
+               ("smollm2.fp32",), 10, 100, _GRAPHS),
+    )
+}
+# fmt: on
