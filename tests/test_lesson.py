@@ -280,7 +280,7 @@ def test_chapters_are_the_folder_listing(tmp_path, monkeypatch):
 
 
 def test_modules_and_packages_are_found():
-    assert [p.name for p in chapters.module_files("artifacts")] == ["artifacts.py"]
+    assert [p.name for p in chapters.module_files("facts")] == ["facts.py"]
     assert "bake.py" in [p.name for p in chapters.module_files("lesson")]
     assert chapters.module_files("nothing") == []
 
