@@ -19,6 +19,21 @@ import numpy as np
 from kit import models
 
 
+def session_options(threads: int = 2, spin: bool = True) -> Any:
+    """``onnxruntime.SessionOptions`` as all sessions of the kit have them; arguments as for ``session``.
+
+    Without a number of threads ONNX Runtime pins its threads to cores, and torch beside it waits for them.
+    """
+    import onnxruntime as ort
+
+    settings = ort.SessionOptions()
+    settings.intra_op_num_threads = threads
+    settings.inter_op_num_threads = 1
+    settings.log_severity_level = 3
+    settings.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
+    return settings
+
+
 def session(path: str | Path | bytes, threads: int = 2, spin: bool = True, **options: Any) -> Any:
     """Open an ONNX model for running on the CPU.
 
@@ -42,11 +57,7 @@ def session(path: str | Path | bytes, threads: int = 2, spin: bool = True, **opt
         )
     import onnxruntime as ort
 
-    settings = ort.SessionOptions()
-    settings.intra_op_num_threads = threads
-    settings.inter_op_num_threads = 1
-    settings.log_severity_level = 3
-    settings.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
+    settings = session_options(threads, spin)
     for name, value in options.items():
         setattr(settings, name, value)
     model = path if isinstance(path, bytes) else str(path)

@@ -217,3 +217,13 @@ def test_the_ground_floor_is_light():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ)
     ).stdout.split()
     assert not {name.split(".")[0] for name in loaded} & set(heavy)
+
+
+def test_a_spread_stays_on_one_line_and_has_no_negative_zero():
+    def plain(*value):
+        return plots.spread(*value).replace("\N{NO-BREAK SPACE}", " ")
+
+    assert " " not in plots.spread((0.333, 0.3, 0.35))
+    assert plain((0.333, 0.3, 0.35)) == "0.333 (0.3 to 0.35)"
+    assert plain((-0.02, -1.26, 1), ".1f") == "0.0 (-1.3 to 1.0)"
+    assert plain((2, -3, -0.1), "+.0f") == "+2 (-3 to +0)"

@@ -533,12 +533,6 @@ def test_smollm2_is_about_a_quarter_and_a_fifth():
     assert size["int4"] < size["fp32"] * 0.20
 
 
-def test_probe_reads_what_is_there():
-    x = RNG.normal(size=(200, 8))
-    y = (x[:, 0] > 0).astype(int)
-    assert q.probe(x[:150], y[:150], x[150:], y[150:]) > 0.9
-
-
 def test_heads_agree_with_the_regressions_they_were_fitted_as(tmp_path, monkeypatch):
     monkeypatch.setattr(heads, "HEADS", 2)
     monkeypatch.setattr(heads, "lessons", lambda: heads_lessons)

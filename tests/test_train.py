@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score
 
-from kit import artifacts, data, train
+from kit import artifacts, data, measure, train
 from kit.data import Example
 from kit.models.intent import IntentNet, load_intent, logits
 from kit.train import english
@@ -91,7 +91,7 @@ def test_nothing_to_learn_from_is_an_error():
 
 def test_accuracy_interval_is_wilsons():
     # 8 of 10: Wilson's 95% interval is 49.0% to 94.3% (Newcombe 1998, method 3)
-    value, low, high = train.accuracy(np.array([True] * 8 + [False] * 2))
+    value, low, high = measure.accuracy(np.array([True] * 8 + [False] * 2))
     assert (value, round(low, 1), round(high, 1)) == (80.0, 49.0, 94.3)
 
 
@@ -291,7 +291,7 @@ def test_it_holds_its_own_against_an_svm_for_each_language(model, rivals):
 def test_its_confidence_can_be_used(model):
     commands = data.load("templates", "test") + data.load("people", "test")
     sure = train.probabilities(model, commands).max(1)
-    assert train.ece(sure, train.correct(model, commands)) < 3
+    assert measure.ece(sure, train.correct(model, commands)) < 3
     talk = train.command_score(train.probabilities(model, data.load("not_a_command", "test")))
     assert train.auroc(train.command_score(train.probabilities(model, commands)), talk) > 0.95
 

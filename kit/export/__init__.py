@@ -15,7 +15,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from kit import models
+from kit import engine, models
 from kit.export.agree import Greedy, Parity, batches, from_onnx, from_torch, greedy_agreement, parity
 from kit.export.builders import build_intent, build_minilm, build_smollm2_hf, build_smollm2_plain
 from kit.export.graph import LEVELS, at_level, optimise
@@ -53,12 +53,7 @@ __all__ = [
 def smollm2_onnx(folder: str | Path) -> Any:
     """SmolLM2 from ``artifacts.get("smollm2.plain")``, with transformers' ``generate`` over ONNX Runtime."""
     with models.quiet():
-        import onnxruntime as ort
         from optimum.onnxruntime import ORTModelForCausalLM
 
-        # a number of threads, or they are pinned to cores; and no spinning: torch wants the cores, too, and
-        # slows down tenfold otherwise
-        polite = ort.SessionOptions()
-        polite.intra_op_num_threads = 2
-        polite.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        return ORTModelForCausalLM.from_pretrained(str(folder), session_options=polite)
+        calm = engine.session_options(spin=False)  # torch wants the cores, too
+        return ORTModelForCausalLM.from_pretrained(str(folder), session_options=calm)

@@ -8,7 +8,7 @@ number, or ``(value, low, high)`` if its interval is known.
 from kit.plots.compare import bars, front, pareto, waterfall
 from kit.plots.curves import cdf, lines, roofline
 from kit.plots.matrices import heatmap, reliability
-from kit.plots.style import COLOURS, PALETTE, Value, colour, number, style, use
+from kit.plots.style import COLOURS, PALETTE, Value, colour, number, spread, style, use
 from kit.plots.tables import table
 
 use()
@@ -27,6 +27,7 @@ __all__ = [
     "pareto",
     "reliability",
     "roofline",
+    "spread",
     "style",
     "table",
     "use",

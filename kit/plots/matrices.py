@@ -60,15 +60,11 @@ def heatmap(
     fig.update_layout(
         width=max(WIDTH, 330 + 18 * len(columns)),
         height=max(420, 260 + 18 * len(rows)),
-        xaxis={
-            "type": "category",
-            "dtick": 1,
-            "tickangle": -60 if len(columns) > 6 else 0,
-            "showgrid": False,
-        },
-        yaxis={"type": "category", "dtick": 1, "autorange": "reversed", "showgrid": False},
+        xaxis_tickangle=-60 if len(columns) > 6 else 0,
+        yaxis_autorange="reversed",
     )
-    fig.update_xaxes(dtick=1, showgrid=False).update_yaxes(dtick=1, showgrid=False)
+    axis = {"type": "category", "dtick": 1, "showgrid": False}
+    fig.update_xaxes(axis).update_yaxes(axis)
     return style(fig, title, x, y)
 
 

@@ -76,6 +76,17 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
+def spread(value: tuple[float, float, float], digits: str = ".3g") -> str:
+    """A value and its interval as text that stays on one line: ``0.33 (0.32 to 0.35)``.
+
+    Args:
+        value: ``(value, low, high)``.
+        digits: how to write each of them, as in a format string.
+    """
+    middle, low, high = (f"{v:z{digits}}" if digits[0] != "+" else f"{v:+z{digits[1:]}}" for v in value)
+    return f"{middle} ({low} to {high})".replace(" ", "\N{NO-BREAK SPACE}")
+
+
 def _template() -> go.layout.Template:
     axis = {
         "gridcolor": GRID,

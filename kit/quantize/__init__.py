@@ -2,7 +2,7 @@
 
 - ``by_hand``: rounding weights in NumPy
 - ``graphs``: rewriting ONNX files; ``builders`` makes the artifacts with it
-- ``quality``: perplexity, embeddings, a probe on them
+- ``quality``: perplexity, embeddings
 - ``workbench``: a model whose weights can be exchanged while it is open
 - ``heads`` and ``exam``: what each variant lost, and how fast it is
 - ``figures``, ``tables`` and ``sentences``: what a result looks like, and what it says
@@ -60,7 +60,7 @@ from kit.quantize.graphs import (
     weights_int8_dynamic,
     weights_nbits,
 )
-from kit.quantize.quality import embed, minilm_inputs, passages, perplexity, probe
+from kit.quantize.quality import embed, minilm_inputs, passages, perplexity
 from kit.quantize.sentences import (
     read_bits,
     read_edge,
@@ -125,7 +125,6 @@ __all__ = [
     "outliers",
     "passages",
     "perplexity",
-    "probe",
     "read_bits",
     "read_edge",
     "read_eight",

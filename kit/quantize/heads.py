@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from kit import data
 from kit.data import Example
 from kit.engine import session
-from kit.quantize.quality import embed, head
+from kit.quantize.quality import embed
 
 SENTENCES = 1200  # to learn from, people's first
 HEADS, PART = 10, 0.8  # each head is fitted on another 80% of them
@@ -20,6 +21,15 @@ def lessons() -> list[Example]:
     """The English commands that the heads are fitted on: all of people's that train, and templates."""
     people, templates = data.load("people", "train", "en"), data.load("templates", "train", "en")
     return people + random.Random(0).sample(templates, SENTENCES - len(people))
+
+
+def head(x: np.ndarray, y: np.ndarray) -> Any:
+    """A logistic regression (scikit-learn) fitted on embeddings x [n, 384] and classes y [n]."""
+    from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):  # ONNX Runtime's idle threads hold the cores: more threads would only wait
+        return LogisticRegression(C=10, max_iter=1000).fit(x, y)
 
 
 def build_minilm_heads(out: Path, minilm: Path) -> None:

@@ -1,4 +1,4 @@
-"""What rounding costs: perplexity, and a probe on embeddings."""
+"""What rounding costs: perplexity, and embeddings."""
 
 from __future__ import annotations
 
@@ -57,17 +57,3 @@ def embed(minilm: Any, texts: Sequence[str], batch: int = 32) -> np.ndarray:
         rows = order[start : start + batch]
         out[rows] = minilm.run(None, minilm_inputs([texts[i] for i in rows]))[0]
     return out
-
-
-def head(x: np.ndarray, y: Sequence | np.ndarray) -> Any:
-    """A logistic regression (scikit-learn) fitted on embeddings x [n, 384] and labels y."""
-    from sklearn.linear_model import LogisticRegression
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1):  # ONNX Runtime's idle threads hold the cores: more threads would only wait
-        return LogisticRegression(C=10, max_iter=1000).fit(x, y)
-
-
-def probe(train_x: np.ndarray, train_y: Sequence, test_x: np.ndarray, test_y: Sequence) -> float:
-    """Accuracy (0 to 1) of a logistic regression on frozen embeddings: what can be read from them."""
-    return float(head(train_x, train_y).score(test_x, test_y))

@@ -8,10 +8,10 @@ import numpy as np
 from IPython.core.display import Markdown
 
 from kit.measure import Timing, ratio
-from kit.plots import number
+from kit.plots import number, spread
 from kit.quantize.exam import Mark
 from kit.quantize.figures import half_step
-from kit.quantize.tables import gb_per_s, spread
+from kit.quantize.tables import gb_per_s
 from kit.quantize.workbench import short
 
 

@@ -12,23 +12,18 @@ from IPython.core.display import HTML
 
 from kit import facts, plots
 from kit.measure import Timing, machine, ratio
+from kit.plots import spread
 from kit.quantize.exam import Mark
 from kit.quantize.graphs import matrices
 
 RUINED = 1.5  # times the perplexity of FP32
-NARROW = "\u00a0"  # a space at which no line breaks
-
-
-def spread(value: tuple[float, float, float], digits: str = ".3g") -> str:
-    """A value and its interval, on one line: ``0.33 (0.32 to 0.35)``."""
-    middle, low, high = value
-    return f"{middle:{digits}} ({low:{digits}} to {high:{digits}})".replace(" ", NARROW)
+SLIGHT = 1.5  # points of accuracy
+MOST = 0.7  # of the bytes, to count as 75%
 
 
 def points(mark: Mark) -> str:
     """Points lost and their interval, one decimal."""
-    middle, low, high = (round(value, 1) + 0.0 for value in mark.lost)  # no "-0.0"
-    return spread((middle, low, high), ".1f")
+    return spread(mark.lost, ".1f")
 
 
 def ms(timing: Timing) -> str:
@@ -47,11 +42,7 @@ def sixteen_bits(values: Sequence[float]) -> HTML:
             {
                 "number": f"{v:g}",
                 "in FP16": f"{half:.7g}",
-                "FP16 is off by": f"{errors[0]:.2%}"
-                if 0 < abs(half) < np.inf
-                else "too small"
-                if half == 0
-                else "too large",
+                "FP16 is off by": {0: "too small", np.inf: "too large"}.get(abs(half), f"{errors[0]:.2%}"),
                 "in BF16": f"{brain:.7g}",
                 "BF16 is off by": f"{errors[1]:.2%}",
             }
@@ -212,9 +203,6 @@ def remedies_table(marks: Mapping[str, Mapping[str, Mark]]) -> HTML:
     return plots.table(rows, note="Sizes are calculated. In brackets: 95% intervals.")
 
 
-SLIGHT = 1.5  # points of accuracy
-
-
 def _slight(lost: Mapping[str, Mark]) -> str:
     """Which losses are surely below ``SLIGHT`` points, which surely above, and of which it cannot be told."""
     good = [name for name, m in lost.items() if m.lost[2] < SLIGHT]
@@ -247,7 +235,7 @@ def claims_table(
         int4: MiniLM in plain INT4.
         mended: MiniLM in INT4 after GPTQ.
     """
-    quarter = [m for m, part in saved.items() if part >= 0.65]
+    quarter = [m for m, part in saved.items() if part >= MOST]
     inside = [m for m, (times, _, _) in faster.items() if 2 <= times <= 4]
     slower = [m for m, (_, _, high) in faster.items() if high < 1]
     visible, undone = int4.lost[1] > 0, mended.lost[0] < int4.lost[0] / 2
@@ -256,7 +244,7 @@ def claims_table(
             "; ".join(f"{m} {part:.0%}" for m, part in saved.items())
             + f" less on disk; SmolLM2 {memory_saved:.0%} less memory to open",
             f"Holds on disk for {len(quarter)} of {len(saved)}"
-            + ("; in memory too" if memory_saved >= 0.65 else "; less in memory"),
+            + ("; in memory too" if memory_saved >= MOST else "; less in memory"),
         ),
         "C08": (
             "; ".join(f"{m} {spread(times, '.2f')}" for m, times in faster.items()) + " times as fast",
@@ -271,7 +259,7 @@ def claims_table(
         ),
         "C10": (
             f"MiniLM lost {points(int4)} points; after GPTQ {points(mended)}",
-            "Not tested on reasoning. On commands: "
+            "Not tested on reasoning or code. On commands: "
             + (
                 "a loss, and " + ("most of it undone" if undone else "it stayed")
                 if visible
@@ -289,8 +277,8 @@ def claims_table(
         for number, (id, (measured, verdict)) in enumerate(found.items(), 1)
     ]
     note = (
-        "Counted as holding: claim 1 from 65% saved; 2 from 2 to 4 times; 3 if the whole 95% interval of the "
-        f"points lost is below {SLIGHT}, and not if all of it is above (ruined: a perplexity over {RUINED} "
-        "times FP32's); 4 if the interval is above 0."
+        f"Counted as holding: claim 1 from {MOST:.0%} saved; 2 from 2 to 4 times; 3 if the whole 95% "
+        f"interval of the points lost is below {SLIGHT}, and not if all of it is above (ruined: a "
+        f"perplexity over {RUINED} times FP32's); 4 if the interval is above 0."
     )
     return plots.table(rows, note=note)

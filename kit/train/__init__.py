@@ -5,7 +5,6 @@ may be trusted, ``study`` repeats short trainings to answer how much data and ho
 ``sentences`` says what a result means, ``english`` what the Chinese examples mean.
 """
 
-from kit.measure import accuracy, ece
 from kit.train.confidence import auroc, calibrate, command_score, probabilities, temperature
 from kit.train.english import in_english
 from kit.train.judge import baseline, baseline_correct, by_speech, confusions, correct, guesses, lead, mixups
@@ -21,7 +20,6 @@ from kit.train.sentences import (
     read_scores,
     read_sizes,
     read_unknown,
-    spread,
     title_mixups,
 )
 from kit.train.study import with_people
@@ -29,7 +27,6 @@ from kit.train.study import with_people
 __all__ = [
     "EPOCHS",
     "MIX",
-    "accuracy",
     "auroc",
     "baseline",
     "baseline_correct",
@@ -40,7 +37,6 @@ __all__ = [
     "confusions",
     "correct",
     "draw",
-    "ece",
     "epochs",
     "everything",
     "fit",
@@ -60,7 +56,6 @@ __all__ = [
     "read_sizes",
     "read_unknown",
     "smoothed",
-    "spread",
     "temperature",
     "title_mixups",
     "train",

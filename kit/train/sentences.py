@@ -20,12 +20,6 @@ def _both(shares: Shares, kind: str) -> str:
     return " and ".join(f"{shares[f'{kind}, {lang}'][0]:.0f}%" for lang in data.LANGS)
 
 
-def spread(value: Sequence[float], sign: str = "") -> str:
-    """A value and its interval, whole numbers: ``"75 (71 to 79)"``; ``sign="+"`` for differences."""
-    middle, low, high = (f"{round(v) + 0:{sign}d}" for v in value)
-    return f"{middle} ({low} to {high})"
-
-
 def read_rival(asked: str, wanted: str, said: str) -> Markdown:
     """What the baseline made of one sentence."""
     if said == wanted:
