@@ -305,6 +305,9 @@ assert artifacts.get("smollm2.hf").exists()
 # --- fingerprints
 
 
+SOURCES = ("deep", "deep.inner", "facts.csv", "deep/stored/w.safetensors")
+
+
 @pytest.fixture
 def sources(tmp_path, monkeypatch):
     """A recipe made from a module, a second module and a data file; and its child."""
@@ -316,12 +319,15 @@ def sources(tmp_path, monkeypatch):
         "package": tmp_path / "src" / "deep" / "__init__.py",
         "inner": tmp_path / "src" / "deep" / "inner.py",
         "data": tmp_path / "facts.csv",
+        "weights": tmp_path / "src" / "deep" / "stored" / "w.safetensors",
     }
     files["module"].write_text('def build(out):\n    """Write it."""\n    out.write_text("1")\n')
     files["package"].write_text("raise RuntimeError('a fingerprint must import nothing')\n")
     files["inner"].write_text("A = 1\n")
     files["data"].write_text("a,b\n1,2\n")
-    parent = Recipe("parent", "p", "recipes_of_a_test:build", sources=("deep", "deep.inner", "facts.csv"))
+    files["weights"].parent.mkdir()
+    files["weights"].write_text("weights 1")
+    parent = Recipe("parent", "p", "recipes_of_a_test:build", sources=SOURCES)
     child = Recipe("child", "c", "test_artifacts:build_leaf", ("parent",))
     artifacts.RECIPES = {"parent": parent, "child": child}
     return files
@@ -334,7 +340,13 @@ def prints():
 
 @pytest.mark.parametrize(
     ("which", "was", "becomes"),
-    [("module", '"1"', '"2"'), ("package", "must", "may"), ("inner", "1", "2"), ("data", "2", "3")],
+    [
+        ("module", '"1"', '"2"'),
+        ("package", "must", "may"),
+        ("inner", "1", "2"),
+        ("data", "2", "3"),
+        ("weights", "1", "2"),
+    ],
 )
 def test_a_change_of_code_or_data_changes_the_print_and_the_childs(sources, which, was, becomes):
     before = prints()
@@ -375,11 +387,13 @@ def test_a_changed_recipe_is_built_beside_the_old_version(sources):
     assert old.exists()
 
 
-@pytest.mark.parametrize("which", ["inner", "data"])
+@pytest.mark.parametrize("which", ["inner", "data", "weights"])
 def test_a_source_that_is_missing_is_named(sources, which):
     sources[which].unlink()
     artifacts._source_hash.cache_clear()
-    with pytest.raises(ArtifactError, match=r"(deep\.inner|facts\.csv), which an artifact is made with"):
+    with pytest.raises(
+        ArtifactError, match=r"(deep\.inner|facts\.csv|w\.safetensors), which an artifact is made with"
+    ):
         artifacts.path("child")
 
 

@@ -126,6 +126,13 @@ def test_pareto_fills_the_points_of_the_front():
     assert symbols == {"a": "circle", "b": "circle", "c": "circle-open"}
 
 
+def test_pareto_writes_only_the_names_that_are_asked_for():
+    points = {"a": (1, 2), "b": (2, 3), "c": (3, 1)}
+    found = plots.pareto(points, title="t", x="x", y="y", labelled={"b"}).data
+    assert [t.text for t in found if t.mode == "markers+text"] == ["", "b", ""]
+    assert all(any(f"<b>{name}</b>" in (t.hovertemplate or "") for t in found) for name in points)
+
+
 def test_a_calibrated_model_has_a_small_error():
     name = FIGURES["reliability"].data[1].name
     assert name.startswith("edge, ECE ")

@@ -85,8 +85,11 @@ def _module_file(module: str) -> Path:
 
 @cache
 def _source_hash(source: str) -> str:
-    """Hash of a module's code, or of a file in ``datasets/``."""
+    """Hash of a module's code, of a file in ``datasets/``, or of weights stored in the package."""
     try:
+        if source.endswith(".safetensors"):
+            package, *place = source.split("/")
+            return _sha256(_module_file(package).parent.joinpath(*place))
         if source.endswith((".csv", ".toml")):
             return hashlib.sha256((DATASETS / source).read_bytes()).hexdigest()
         code = _code(_module_file(source).read_text("utf-8"))

@@ -19,7 +19,8 @@ class Recipe:
         seconds: what to expect on two cores, for the progress bar.
         mb: size to expect, for the check of free disk space.
         sources: what its fingerprint depends on besides the builder's module: other modules
-            (``"kit.data"``) and files in ``datasets/`` (``"people.csv"``).
+            (``"kit.data"``), files in ``datasets/`` (``"people.csv"``), and weights stored in the package
+            (``"kit/compress/teacher.safetensors"``).
     """
 
     name: str
@@ -41,6 +42,8 @@ _INTENT = (
     "phrases.csv",
 )
 _GRAPHS = ("kit.quantize.graphs", "kit.quantize.by_hand")
+
+_TAUGHT = (*_INTENT, "kit.compress.distil")
 
 # In the order of the chapters.
 # fmt: off
@@ -67,6 +70,25 @@ RECIPES: dict[str, Recipe] = {
                ("smollm2.fp32",), 10, 140, _GRAPHS),
         Recipe("smollm2.int4", "smollm2.int4.onnx", "kit.quantize.builders:build_smollm2_int4",
                ("smollm2.fp32",), 10, 100, _GRAPHS),
+        Recipe("teacher.onnx", "teacher.onnx", "kit.compress.teacher:build_teacher", (), 10, 95,
+               ("kit.export.builders", "kit/compress/teacher.safetensors")),
+        Recipe("teacher.zh", "teacher.zh", "kit.compress.chinese:build_teacher_zh", (), 120, 55, _INTENT),
+        Recipe("teacher.labels", "labels.npz", "kit.compress.labels:build_labels",
+               ("teacher.onnx", "teacher.zh"), 120, 5, (*_INTENT, "kit.compress.unlabelled")),
+        Recipe("intent.taught", "taught.safetensors", "kit.compress.builders:build_taught",
+               ("teacher.labels",), 120, 15, _TAUGHT),
+        Recipe("intent.small", "small.safetensors", "kit.compress.builders:build_small",
+               ("teacher.labels",), 80, 5, _TAUGHT),
+        Recipe("intent.qat", "qat.safetensors", "kit.compress.builders:build_qat",
+               ("intent.taught", "teacher.labels"), 15, 15,
+               (*_TAUGHT, *(f"kit.compress.{m}" for m in ("prune", "qat", "study")))),
+        Recipe("compress.study", "study.json", "kit.compress.study:build_study",
+               ("intent.taught", "teacher.labels"), 160, 1,
+               (*_TAUGHT, *(f"kit.compress.{m}" for m in ("exam", "lowrank", "prune", "qat")))),
+        Recipe("compress.search", "search", "kit.compress.search:build_search", ("teacher.labels",), 160, 90,
+               (*_TAUGHT, "kit.export.builders")),
+        Recipe("compress.llm", "llm.json", "kit.compress.llm:build_llm", ("smollm2.int8",), 70, 1,
+               ("kit.data", "people.csv")),
     )
 }
 # fmt: on

@@ -17,7 +17,13 @@ from typing import Any
 
 from kit import engine, models
 from kit.export.agree import Greedy, Parity, batches, from_onnx, from_torch, greedy_agreement, parity
-from kit.export.builders import build_intent, build_minilm, build_smollm2_hf, build_smollm2_plain
+from kit.export.builders import (
+    build_intent,
+    build_minilm,
+    build_smollm2_hf,
+    build_smollm2_plain,
+    write_reader,
+)
 from kit.export.graph import LEVELS, at_level, optimise
 from kit.export.look import Contents, Tensor, inside, read
 from kit.export.picture import draw
@@ -47,6 +53,7 @@ __all__ = [
     "read",
     "read_fusing",
     "smollm2_onnx",
+    "write_reader",
 ]
 
 

@@ -94,13 +94,11 @@ def build_minilm(out: Path) -> None:
     model card of all-MiniLM-L6-v2 computes it.
     """
     import torch
-    from transformers import AutoModel
 
     class Sentence(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            with models.quiet():
-                self.bert = AutoModel.from_pretrained(str(models.minilm_folder()), add_pooling_layer=False)
+            self.bert = models.minilm_torch()
 
         def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
             hidden = self.bert(input_ids, attention_mask).last_hidden_state  # [batch, length, 384]
@@ -108,17 +106,34 @@ def build_minilm(out: Path) -> None:
             mean = (hidden * real).sum(1) / real.sum(1).clamp(min=1e-9)  # [batch, 384]
             return torch.nn.functional.normalize(mean, dim=1)
 
+    metadata = {"name": "all-MiniLM-L6-v2", "licence": "Apache-2.0", "languages": '["en"]'}
+    write_reader(Sentence(), out, "sentence_embedding", metadata)
+
+
+def write_reader(model: Any, out: Path, output: str, metadata: dict[str, str]) -> None:
+    """Write a torch model that reads MiniLM's tokens as one ONNX file.
+
+    Inputs ``input_ids`` and ``attention_mask``, int64 [batch, length]; batch and length are free.
+
+    Args:
+        model: the module, called with both inputs by name.
+        out: the file.
+        output: name of what it returns.
+        metadata: what a user of the file should know.
+    """
+    import torch
+
     ids = torch.ones((2, 16), dtype=torch.long)
     mask = torch.ones_like(ids)  # a tensor of its own: one tensor given twice is exported as one input
     size = {0: torch.export.Dim("batch", min=1, max=4096), 1: torch.export.Dim("length", min=2, max=512)}
     with models.quiet():
         program = torch.onnx.export(
-            Sentence().eval(),
+            model.eval(),
             (ids, mask),
             input_names=["input_ids", "attention_mask"],
-            output_names=["sentence_embedding"],
+            output_names=[output],
             dynamic_shapes={"input_ids": size, "attention_mask": size},
             dynamo=True,
             verbose=False,
         )
-    _write(program, out, {"name": "all-MiniLM-L6-v2", "licence": "Apache-2.0", "languages": '["en"]'})
+    _write(program, out, metadata)

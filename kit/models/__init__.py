@@ -104,3 +104,11 @@ def minilm_tokenizer() -> Any:
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(str(minilm_folder()))
+
+
+def minilm_torch() -> Any:
+    """MiniLM as a float32 torch model (transformers ``BertModel`` without its pooling layer)."""
+    with quiet():
+        from transformers import AutoModel
+
+        return AutoModel.from_pretrained(str(minilm_folder()), add_pooling_layer=False).float()

@@ -49,6 +49,8 @@ class IntentNet(nn.Module):
         buckets: rows of the table; a prime spreads the hash well.
         dim: width of a vector.
         hidden: width of the head.
+        rank: numbers that a bucket votes with; one small matrix makes them votes for the intents after they
+            were added up. 0: one vote per intent, and no such matrix.
         dropout: share of the head's inputs, and of n-grams, dropped in training.
     """
 
@@ -63,15 +65,17 @@ class IntentNet(nn.Module):
         dim: int = 64,
         hidden: int = 128,
         dropout: float = 0.4,
+        rank: int = 0,
     ) -> None:
         super().__init__()
         self.config = {
             "classes": classes, "sizes": sizes, "buckets": buckets,
-            "dim": dim, "hidden": hidden, "dropout": dropout,
+            "dim": dim, "hidden": hidden, "dropout": dropout, "rank": rank,
         }  # fmt: skip
         self.sizes, self.buckets, self.dropout = sizes, buckets, dropout
         self.vectors = nn.Embedding(buckets, dim)
-        self.votes = nn.Embedding(buckets, classes)
+        self.votes = nn.Embedding(buckets, rank or classes)
+        self.spread = nn.Linear(rank, classes, bias=False) if rank else nn.Identity()
         self.weights = nn.Embedding(buckets, 1)
         self.head = nn.Sequential(
             nn.LayerNorm(2 * dim),
@@ -106,7 +110,9 @@ class IntentNet(nn.Module):
         if self.training:  # a sentence must not hang on one n-gram
             weights = weights * (torch.rand_like(weights) > self.dropout)
         scale = (weights * weights).sum((1, 2)).clamp(min=1e-6).rsqrt().unsqueeze(-1)  # [batch, 1]
-        votes = (self.votes(buckets) * weights.unsqueeze(-1)).sum((1, 2)) * scale  # [batch, classes]
+        votes = (
+            self.spread((self.votes(buckets) * weights.unsqueeze(-1)).sum((1, 2))) * scale
+        )  # [batch, classes]
         mean = (vectors * weights.unsqueeze(-1)).sum((1, 2)) * scale  # [batch, dim]
         peak = F.gelu(vectors.sum(2)).masked_fill(~real, -1.0).amax(1)  # [batch, dim]
         return (votes + self.head(torch.cat([mean, peak], dim=-1))) / self.temperature

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Literal, cast
 
 import numpy as np
@@ -162,6 +162,7 @@ def pareto(
     y: str,
     better: tuple[Better, Better] = ("low", "high"),
     log_x: bool = False,
+    labelled: Collection[str] | None = None,
 ) -> go.Figure:
     """Points in two qualities that pull against each other, with the front of those worth choosing.
 
@@ -172,8 +173,10 @@ def pareto(
         y: name of the vertical axis with its unit.
         better: what is better on x and on y.
         log_x: a logarithmic horizontal axis, for costs that differ by factors.
+        labelled: names that are written beside their points; all, if left out. Hovering shows every name.
     """
     names = list(points)
+    written = [name if labelled is None or name in labelled else "" for name in names]
     xs = np.array([interval(points[name][0]) for name in names])
     ys = np.array([interval(points[name][1]) for name in names])
     if log_x and xs.min() <= 0:
@@ -193,7 +196,7 @@ def pareto(
     )
     scale = np.log10 if log_x else np.asarray
     x_range, y_range = _padded(scale(xs), 0.14), _padded(ys, 0.14)
-    places = _label_places(names, scale(xs), ys, at, x_range, y_range)
+    places = _label_places(written, scale(xs), ys, at, x_range, y_range)
     for i, name in enumerate(names):
         fig.add_scatter(
             x=[xs[i, 0]],
@@ -201,7 +204,7 @@ def pareto(
             error_x=_error(xs[i]),
             error_y=_error(ys[i]),
             mode="markers+text",
-            text=name,
+            text=written[i],
             textposition=places[i],
             marker={
                 "size": 11,
