@@ -40,9 +40,11 @@ from kit.compress.router import cascade
 from kit.compress.runs import closed, runs
 from kit.compress.search import CHOSEN, write_edge
 from kit.compress.sentences import (
+    read_bits,
     read_choice,
     read_cost,
     read_forgotten,
+    read_int8,
     read_labels,
     read_noticed,
     read_padding,
@@ -108,9 +110,11 @@ __all__ = [
     "padding_times",
     "prompt",
     "prune",
+    "read_bits",
     "read_choice",
     "read_cost",
     "read_forgotten",
+    "read_int8",
     "read_labels",
     "read_noticed",
     "read_padding",

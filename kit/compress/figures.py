@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from kit import data, plots
+from kit import data, measure, plots
 from kit.compress.distil import soften
 from kit.compress.exam import Answers, by_frequency
 from kit.compress.router import cascade
@@ -42,13 +42,15 @@ def soft_targets(p: np.ndarray, temperature: float = 1.0, most: int = 6) -> go.F
     """
     soft = 100 * soften(p, temperature)
     top = np.argsort(-p)[:most]
-    names = [data.INTENTS[i] for i in top]
+    names = [*(data.INTENTS[i] for i in top), f"{len(p) - most} others"]
+    said = [*soft[top], 100 - soft[top].sum()]
     shown = {
         "the label": {name: 100.0 * (i == 0) for i, name in enumerate(names)},
-        "the teacher": dict(zip(names, soft[top].tolist(), strict=True)),
+        "the teacher": dict(zip(names, np.round(said, 1).tolist(), strict=True)),
     }
     title = f"At temperature {temperature:g} the teacher gives {names[0]} {soft[top[0]]:.0f}%"
-    return plots.bars(shown, title=title, unit="probability (%)")
+    fig = plots.bars(shown, title=title, unit="probability (%)")
+    return fig.update_traces(marker_color=CLOUD, selector={"type": "bar", "name": "the teacher"})
 
 
 def seeds(runs: Sequence[Run], teacher: float, lang: str = "en") -> go.Figure:
@@ -119,8 +121,8 @@ def operator_bars(spent: Mapping[str, float], most: int = 8) -> go.Figure:
     """Where the time of one sentence goes, by operator."""
     names = list(spent)[:most]
     total = sum(spent.values())
-    first, second = (f"{name} {spent[name] / total:.0%}" for name in names[:2])
-    title = f"Most time goes into {first} and {second}"
+    first, second = (f"{name} takes {spent[name] / total:.0%}" for name in names[:2])
+    title = f"{first} of the time, {second}"
     return plots.bars({n: spent[n] for n in names}, title=title, unit="time (µs)", horizontal=True)
 
 
@@ -134,7 +136,7 @@ def shape_front(accuracy: Mapping[str, float], cost: Mapping[str, float], what: 
     """
     best = plots.front({n: (cost[n], accuracy[n]) for n in accuracy}, ("low", "high"))
     first, top = next(iter(accuracy)), max(accuracy, key=lambda name: accuracy[name])
-    title = f"{len(best)} of {len(accuracy)} shapes are worth choosing; {top} is best on dev"
+    title = f"Of {len(accuracy)} shapes, {top} is best on dev; nothing beats {len(best)} in both ways"
     points = {name: (cost[name], accuracy[name]) for name in accuracy}
     fig = plots.pareto(points, title=title, x=what, y="right on dev (%)", labelled={first, *best})
     return fig.update_traces(marker_color=EDGE, marker_line_color=EDGE, selector={"mode": "markers+text"})
@@ -145,8 +147,8 @@ def forgotten(kinds: Mapping[str, Answers]) -> go.Figure:
     groups, right = by_frequency(kinds)
     shown = {name: dict(zip(groups, values, strict=True)) for name, values in right.items()}
     whole, (last, cut) = next(iter(right.values())), list(right.items())[-1]
-    lost = [a - b for a, b in zip(whole, cut, strict=True)]
-    title = f"{last} lost {lost[0]:.0f} points on rare intents, {lost[-1]:.0f} on frequent ones"
+    lost = [f"{a - b:z.0f}" for a, b in zip(whole, cut, strict=True)]
+    title = f"{last} lost {', '.join(lost[:-1])} and {lost[-1]} points, from rare to frequent intents"
     fig = plots.bars(shown, title=title, unit="right on people (%)")
     fig.update_xaxes(title_text="training sentences of people with this intent")
     return fig
@@ -166,13 +168,13 @@ def noticed(
     shared = {name: cascade(edge, cloud, threshold, lang) for name, edge in kinds.items()}
     names = list(shared)
     shown = {
-        "sent to the cloud": {n: c.sent for n, c in shared.items()},
-        "all answers right": {n: c.right for n, c in shared.items()},
+        "sent to the cloud": {n: measure.accuracy(c.sent) for n, c in shared.items()},
+        "all answers right": {n: measure.accuracy(c.right) for n, c in shared.items()},
     }
-    first, last = shared[names[0]], shared[names[-1]]
+    sent, right = ([values[names[0]][0], values[names[-1]][0]] for values in shown.values())
     title = (
-        f"From {names[0]} to {names[-1]}: right {first.right[0]:.0f}% → {last.right[0]:.0f}%, "
-        f"sent {first.sent[0]:.0f}% → {last.sent[0]:.0f}%"
+        f"From {names[0]} to {names[-1]}: right {right[0]:.0f}% → {right[1]:.0f}%, "
+        f"sent {sent[0]:.0f}% → {sent[1]:.0f}%"
     )
     fig = plots.bars(shown, title=title, unit="% of people's commands")
     for name, tint in zip(shown, (CLOUD, EDGE), strict=True):
@@ -194,8 +196,8 @@ def one_picture(points: Mapping[str, tuple[float, plots.Value]], ms: Mapping[str
     labelled = {f"{name}, {number(ms[name])} ms": point for name, point in points.items()}
     small, best = min(points, key=lambda n: points[n][0]), max(points, key=lambda n: right(n))
     title = (
-        f"{small} has {points[small][0] / points[best][0]:.1%} of the bytes of the {best}, and is "
-        f"{right(best) - right(small):.0f} points behind"
+        f"{small} is {number(points[small][0])} MB, the {best} {number(points[best][0])} MB and "
+        f"{right(best) - right(small):.0f} points better"
     )
     return plots.pareto(
         labelled,
@@ -214,7 +216,9 @@ def sparse_lines(times: Mapping[float, tuple[float, float, float]]) -> go.Figure
     at = min(shares, key=lambda s: abs(s - 0.9))
     slower = times[at][0]
     title = f"With {at:.0%} zeros, the sparse product takes {slower:.2g} times as long as the dense one"
-    fig = plots.lines({"sparse": columns}, title=title, x="zeros (%)", y="time ÷ dense", log_y=True)
+    fig = plots.lines(
+        {"sparse": columns}, title=title, x="zeros (%)", y="sparse time ÷ dense time", log_y=True
+    )
     fig.add_scatter(
         x=[100 * shares[0], 100 * shares[-1]], y=[1, 1], mode="lines", name="dense",
         line={"color": plots.COLOURS["neutral"], "dash": "dash"},

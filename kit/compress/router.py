@@ -10,10 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kit.compress.exam import Answers, of
-from kit.measure import accuracy
-
-Share = tuple[float, float, float]
-"""A part in percent, with its 95% interval: (value, low, high)."""
+from kit.measure import lead
 
 
 @dataclass(frozen=True)
@@ -21,12 +18,16 @@ class Cascade:
     """What users get when an edge model and a teacher share the work.
 
     Attributes:
-        sent: part of the sentences that went to the teacher, in percent, with its interval.
-        right: part of all sentences that were answered right, in percent, with its interval.
+        sent: whether each sentence went to the teacher, bool [sentences].
+        right: whether each was answered right in the end, bool [sentences].
     """
 
-    sent: Share
-    right: Share
+    sent: np.ndarray
+    right: np.ndarray
+
+    def worse(self, before: Cascade) -> bool:
+        """Is it surely worse than another one: more is sent, or fewer are right? Paired, by sentence."""
+        return lead(self.sent, before.sent)[1] > 0 or lead(before.right, self.right)[1] > 0
 
 
 def cascade(edge: Answers, cloud: Answers, threshold: float, lang: str | None = "en") -> Cascade:
@@ -44,4 +45,4 @@ def cascade(edge: Answers, cloud: Answers, threshold: float, lang: str | None = 
         raise ValueError(f"threshold is a probability from 0 to 1, got {threshold}.")
     stays = (np.array(edge.sure) >= threshold)[of(lang)]
     mine, theirs = edge.hits[of(lang)], cloud.hits[of(lang)]
-    return Cascade(accuracy(~stays), accuracy(np.where(stays, mine, theirs)))
+    return Cascade(~stays, np.where(stays, mine, theirs))

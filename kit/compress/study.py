@@ -36,15 +36,18 @@ def build_study(out: Path, taught: Path, *_: Path) -> None:
     """The artifact ``compress.study``: each cut before and after training, as answers; JSON."""
     model = load_intent(taught)
     found: dict[str, Any] = {"taught": examine(model).as_json()}
-    found["trained on"] = examine(tuned(copy.deepcopy(model))).as_json()
+    longer = tuned(copy.deepcopy(model))
+    found["trained on"] = examine(longer).as_json()
     cuts = {f"{share:.0%} zeros": prune(model, share) for share in SHARES}
     thin = factor(model, RANK)
     cuts |= {f"{COLUMNS} columns": slim(model, COLUMNS, UNITS), f"rank {RANK}": thin}
     cuts[f"{COLUMNS} columns, rank {RANK}"] = slim(thin, COLUMNS, UNITS)
-    cuts |= {f"{bits} bits": rounding(model, bits) for bits in BITS}
     for name, cut in cuts.items():
         found[f"{name}, raw"] = examine(settled(cut)).as_json()
         found[name] = examine(tuned(cut)).as_json()
+    for bits in BITS:  # rounded after as much training as rounding in the loop has
+        found[f"{bits} bits, raw"] = examine(settled(rounding(longer, bits))).as_json()
+        found[f"{bits} bits"] = examine(tuned(rounding(model, bits))).as_json()
     out.write_text(json.dumps(found))
 
 

@@ -16,9 +16,9 @@ from kit.measure import Timing, ratio
 from kit.models.intent import IntentNet, logits
 from kit.plots import number, spread
 
+LANGUAGE = {"en": "English", "zh": "Chinese"}
 NOISY = " The timing is doubtful: {}."
 CLOSE = 0.5  # from here on, a taught model counts as close: part of the gap to its teacher
-SLIGHT = 0.5  # points of accuracy
 
 
 def _noise(times: Mapping[str, Timing]) -> str:
@@ -47,7 +47,8 @@ def cost_table(files: Mapping[str, Path], times: Mapping[str, Timing]) -> HTML:
         }
         for name, path in files.items()
     ]
-    return plots.table(rows, note="In brackets: 95% intervals." + _noise(times))
+    note = "In brackets: 95% intervals. Timed in turn; an edge model on one thread, the teacher on two."
+    return plots.table(rows, note=note + _noise(times))
 
 
 def opinions(texts: Sequence[str], most: int = 3) -> HTML:
@@ -74,7 +75,9 @@ def runs_table(runs: Sequence[Run], cloud: Answers) -> HTML:
         rows.append(row | {"templates (%)": f"{np.mean(own):.1f}"})
     best = {f"people, {lang} (%)": f"{cloud.right(lang)[0]:.1f}" for lang in data.LANGS}
     rows.append({"": "the teachers"} | best | {"templates (%)": f"{100 * cloud.templates:.1f}"})
-    return plots.table(rows, note="Means of five seeds; in brackets the lowest and the highest of them.")
+    return plots.table(
+        rows, note="Means of five seeds; in brackets the lowest and the highest. The teachers: one each."
+    )
 
 
 def sparse_table(mb: Mapping[str, Mapping[str, float]]) -> HTML:
@@ -108,7 +111,9 @@ def cuts_table(
             "time, padded": spread(ratio(padded[name], padded[first]), ".2f") if name != first else "1",
             "time, not padded": spread(ratio(bare[name], padded[first]), ".2f"),
             "right on people (%)": f"{answers[name].right()[0]:.1f}",
-            "points won": spread(answers[name].ahead(answers[first]), "+.1f") if name != first else "",
+            "difference (points)": spread(answers[name].ahead(answers[first]), "+.1f")
+            if name != first
+            else "",
         }
         for name in files
     ]
@@ -126,6 +131,7 @@ def claims_table(
     small: Answers,
     llm: tuple[float, float, float],
     cloud: Answers,
+    lost: float,
 ) -> HTML:
     """What people say, what was measured, and whether it held. All words follow from the numbers.
 
@@ -135,15 +141,17 @@ def claims_table(
         slim: how many times as fast the smaller shape is.
         runs: the recorded trainings.
         gap: part of the gap that a teacher closes, with its interval.
-        small: answers of the taught edge model.
+        small: answers of chapter 01's edge model.
         llm: accuracy of the general language model in percent, with its interval.
         cloud: the teachers' answers.
+        lost: points that 90% zeros lose on people, after training.
     """
     alone, taught = (np.mean([r.people["en"] for r in runs if r.way == way]) for way in (ALONE, TAUGHT))
     edge, best = small.right("en"), cloud.right("en")
     found = {
         "C11": (
-            f"90% zeros: {spread(zeros, '.2f')} times as fast, the same file, zipped {zipped:.0%} of it. "
+            f"90% zeros: {spread(zeros, '.2f')} times as fast, the same file, zipped {zipped:.0%} of it, "
+            f"{lost:.0f} points lost. "
             f"A smaller shape: {spread(slim, '.2f')} times as fast",
             "Zeros: "
             + ("faster" if zeros[1] > 1.05 else "not faster")
@@ -189,7 +197,7 @@ def answers_table(kinds: Mapping[str, Answers]) -> HTML:
             "people, English (%)": f"{a.right('en')[0]:.1f}",
             "people, Chinese (%)": f"{a.right('zh')[0]:.1f}",
             "templates (%)": f"{100 * a.templates:.1f}",
-            "points won on people": spread(a.ahead(first), "+.1f") if a is not first else "",
+            "people, difference (points)": spread(a.ahead(first), "+.1f") if a is not first else "",
         }
         for name, a in kinds.items()
     ]
@@ -232,7 +240,7 @@ def cut_card(model: IntentNet, before: Answers) -> HTML:
     for lang in data.LANGS:
         rows.append(
             {
-                "people": lang,
+                "people": LANGUAGE[lang],
                 "before (%)": f"{before.right(lang)[0]:.1f}",
                 "now (%)": f"{100 * hits[of(lang)].mean():.1f}",
             }

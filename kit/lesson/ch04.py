@@ -74,9 +74,9 @@ EXERCISES = (
     Exercise(
         id="04.3",
         task=(
-            "A matrix of 1,000 × 1,000 floats of 4 bytes is 90% zeros. CSR keeps for each other number "
-            "its 4 bytes and 4 bytes for its column, and 4 bytes for each row's start (1,001 of them). How "
-            "many MB are that?"
+            "A matrix of 1,000 × 1,000 floats of 4 bytes is 90% zeros. CSR keeps for each number "
+            "that is not zero its 4 bytes, 4 bytes for its column, and 4 bytes for each row's start (1,001 "
+            "of them). How many MB is that?"
         ),
         check=number(
             (100_000 * 8 + 1001 * 4) / 1e6,
