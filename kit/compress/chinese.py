@@ -1,7 +1,7 @@
-"""The teacher of Chinese: four edge models that learned Chinese alone, and vote.
+"""The teacher of Chinese: four edge models that learned Chinese alone, and their mean.
 
 MiniLM does not read Chinese, so this teacher is of our own making. It knows no more words than the edge model
-does, but several models seldom make the same mistake (Hansen and Salamon 1990, "Neural Network Ensembles").
+does, but the mistakes of several models differ in part (Hansen and Salamon 1990, "Neural Network Ensembles").
 """
 
 from __future__ import annotations

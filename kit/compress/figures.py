@@ -12,11 +12,11 @@ from kit.compress.distil import soften
 from kit.compress.exam import Answers, by_frequency
 from kit.compress.router import cascade
 from kit.compress.runs import Run, closed
+from kit.compress.sentences import LANGUAGE
 from kit.plots import number
 from kit.plots.style import interval
 
-EDGE, CLOUD, LIMIT = (plots.COLOURS[name] for name in ("edge", "cloud", "limit"))
-LANGUAGE = {"en": "English", "zh": "Chinese"}
+EDGE, CLOUD = plots.COLOURS["edge"], plots.COLOURS["cloud"]
 
 
 def teacher_bars(edge: Answers, teacher: Answers) -> go.Figure:

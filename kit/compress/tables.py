@@ -12,11 +12,11 @@ from kit import data, facts, measure, plots
 from kit.compress.exam import Answers, asked, of, texts
 from kit.compress.labels import ask_teacher
 from kit.compress.runs import ALONE, TAUGHT, Run
+from kit.compress.sentences import LANGUAGE
 from kit.measure import Timing, ratio
 from kit.models.intent import IntentNet, logits
 from kit.plots import number, spread
 
-LANGUAGE = {"en": "English", "zh": "Chinese"}
 NOISY = " The timing is doubtful: {}."
 CLOSE = 0.5  # from here on, a taught model counts as close: part of the gap to its teacher
 
