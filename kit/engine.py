@@ -4,7 +4,7 @@ A decoder reads a prompt once (*prefill*) and then makes one token at a time (*s
 keys and values of all tokens so far: the KV cache. The graphs of this kit (GroupQueryAttention) write
 new keys and values into the buffer they read from, so the cache is allocated once and never copied.
 
-It serves one conversation at a time; batches are chapter 07's subject.
+The cache has a row for each conversation; chapter 07 fills several.
 """
 
 from __future__ import annotations
@@ -69,70 +69,109 @@ class ContextFull(ValueError):
 
 
 class Engine:
-    """A decoder with a KV cache, for one conversation at a time.
+    """A decoder with a KV cache, for one conversation or for several side by side.
+
+    Each conversation has a *row* of the cache. ``forward``, ``prefill``, ``step`` and ``generate`` work on
+    row 0 unless told otherwise; ``step_rows`` makes a token for several rows in one call, each row at its
+    own length.
 
     Args:
         path: a fused graph, as for ``session``: ``artifacts.get("smollm2.fp32")``, ``.int8`` or ``.int4``.
-        context: tokens that the KV cache can hold, prompt and answer together.
+        context: tokens that a row of the KV cache can hold, prompt and answer together.
         threads, spin: as for ``session``.
+        rows: conversations that fit side by side.
 
     Attributes:
-        past: tokens in the cache. Setting it to a smaller number forgets the later tokens.
+        pasts: tokens in each row of the cache, int64 [rows].
         layers, heads, head_size: shape of the cache, read from the graph.
         cache_bytes: size of the whole cache in bytes.
 
     Raises:
-        ValueError: the graph has no KV cache inputs.
+        ValueError: the graph has no KV cache inputs, or fewer than one row or token was asked for.
     """
 
     def __init__(
-        self, path: str | Path | bytes, context: int = 512, threads: int = 2, spin: bool = True
+        self,
+        path: str | Path | bytes,
+        context: int = 512,
+        threads: int = 2,
+        spin: bool = True,
+        rows: int = 1,
     ) -> None:
+        if context < 1 or rows < 1:
+            raise ValueError(f"context and rows must be at least 1, got {context} and {rows}.")
         self.session = session(path, threads, spin)
         pasts = [i for i in self.session.get_inputs() if i.name.startswith("past_key_values.")]
         if not pasts:
             names = ", ".join(i.name for i in self.session.get_inputs())
             raise ValueError(f"the graph has no past_key_values inputs, so no KV cache; it has: {names}.")
         _, self.heads, _, self.head_size = pasts[0].shape
-        self.layers, self.context, self.past = len(pasts) // 2, context, 0
+        self.layers, self.context, self.rows = len(pasts) // 2, context, rows
         self.vocab = self.session.get_outputs()[0].shape[-1]
-        shape = (1, self.heads, context, self.head_size)
+        self.pasts = np.zeros(rows, np.int64)
+        shape = (rows, self.heads, context, self.head_size)
+        kind = np.int8 if pasts[0].type == "tensor(int8)" else np.float32
         # The numpy arrays own the memory; ONNX Runtime is given their addresses.
-        self._cache = {i.name: np.zeros(shape, np.float32) for i in pasts}
+        self._cache = {i.name: np.zeros(shape, kind) for i in pasts}
         self.cache_bytes = sum(a.nbytes for a in self._cache.values())
         self._mask = np.ones((1, context), np.int64)
-        self._token = np.zeros((1, 1), np.int64)
-        self._logits = np.empty((1, 1, self.vocab), np.float32)
-        self._one = self._bind(self._token, self._logits)  # bound once, for every step
+        self._tokens = np.zeros((rows, 1), np.int64)
+        self._logits = np.empty((rows, 1, self.vocab), np.float32)
+        self._bound: dict[int, Any] = {}  # by number of rows: bound once, for every step
 
-    def _bind(self, ids: np.ndarray, logits: np.ndarray) -> Any:
-        """Tell ONNX Runtime where everything is. The mask is left out: it grows with each call."""
+    @property
+    def past(self) -> int:
+        """Tokens in row 0. Setting it to a smaller number forgets the later tokens."""
+        return int(self.pasts[0])
+
+    @past.setter
+    def past(self, tokens: int) -> None:
+        self.pasts[0] = tokens
+
+    def _bind(self, ids: np.ndarray, logits: np.ndarray, first: int = 0) -> Any:
+        """Tell ONNX Runtime where everything is, from row ``first`` on: ids int64 [rows, tokens]; logits
+        float32 [rows, tokens, vocab]. The mask is left out: it grows with each call."""
         io = self.session.io_binding()
         io.bind_input("input_ids", "cpu", 0, np.int64, ids.shape, ids.ctypes.data)
         io.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
-        for name, array in self._cache.items():
+        for name, whole in self._cache.items():
+            array = whole[first : first + len(ids)]
             present = name.replace("past_key_values", "present")
-            io.bind_input(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
-            io.bind_output(present, "cpu", 0, np.float32, array.shape, array.ctypes.data)
+            io.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+            io.bind_output(present, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
         return io
 
-    def _run(self, io: Any, new: int) -> None:
-        total = self.past + new
-        if total > self.context:
+    def _room(self, totals: np.ndarray, new: int) -> None:
+        """Raise if a row would hold more tokens than fit."""
+        if (total := int(totals.max())) > self.context:
             raise ContextFull(
-                f"the cache holds {self.context} tokens, {total} are needed ({self.past} kept, {new} new). "
+                f"the cache holds {self.context} tokens, {total} are needed ({total - new} kept, {new} new). "
                 "Shorten the text, reset() the engine, or open it with a larger context."
             )
-        io.bind_input("attention_mask", "cpu", 0, np.int64, (1, total), self._mask.ctypes.data)
+
+    def _run(self, io: Any, totals: np.ndarray) -> None:
+        """Run with ``totals`` tokens in each row, the new ones included, int64 [rows]."""
+        longest = int(totals.max())
+        if len(totals) == 1:
+            mask = self._mask[:, :longest]
+        else:  # ones up to each row's last token: the graph counts them to know where the row ends
+            mask = (np.arange(longest) < totals[:, None]).astype(np.int64)  # [rows, longest]
+        io.bind_input("attention_mask", "cpu", 0, np.int64, mask.shape, mask.ctypes.data)
         self.session.run_with_iobinding(io)
-        self.past = total
 
-    def reset(self) -> None:
-        """Forget the conversation. The buffers stay; their old contents are never read."""
-        self.past = 0
+    def reset(self, row: int = 0) -> None:
+        """Forget a conversation. The buffers stay; their old contents are never read."""
+        self.pasts[row] = 0
 
-    def forward(self, ids: Sequence[int]) -> np.ndarray:
-        """Append ``ids`` to the cache and return the logits after each of them, [len(ids), vocab].
+    def copy(self, source: int, target: int) -> None:
+        """Give row ``target`` the conversation of row ``source``, as far as it has come."""
+        kept = self.pasts[source]
+        for array in self._cache.values():
+            array[target, :, :kept] = array[source, :, :kept]
+        self.pasts[target] = kept
+
+    def forward(self, ids: Sequence[int], row: int = 0) -> np.ndarray:
+        """Append ``ids`` to a row of the cache and return the logits after each of them, [len(ids), vocab].
 
         Raises:
             ValueError: ``ids`` is empty.
@@ -140,20 +179,69 @@ class Engine:
         """
         if len(ids) == 0:
             raise ValueError("no tokens were given: the model needs at least one to predict the next.")
+        total = self.pasts[row : row + 1] + len(ids)
+        self._room(total, len(ids))
         tokens = np.array([ids], np.int64)  # [1, n]
         logits = np.empty((1, len(ids), self.vocab), np.float32)
-        self._run(self._bind(tokens, logits), len(ids))
+        self._run(self._bind(tokens, logits, row), total)
+        self.pasts[row] = total[0]
         return logits[0]
 
-    def prefill(self, ids: Sequence[int]) -> np.ndarray:
-        """Read a prompt after what the cache already holds. Returns the last token's logits, [vocab]."""
-        return self.forward(ids)[-1].copy()
+    def prefill(self, ids: Sequence[int], row: int = 0) -> np.ndarray:
+        """Read a prompt after what the row already holds. Returns the last token's logits, [vocab]."""
+        return self.forward(ids, row)[-1].copy()
+
+    def prefill_rows(self, prompts: Sequence[Sequence[int]]) -> np.ndarray:
+        """Read several prompts in one call, into rows 0, 1, ..., which forget what they held.
+
+        Shorter prompts are padded to the longest, so prompts of like length waste least.
+
+        Returns:
+            The logits after the last token of each, [prompts, vocab].
+
+        Raises:
+            ValueError: no prompts, an empty one, or more than there are rows.
+            ContextFull: the longest does not fit; nothing was changed.
+        """
+        lengths = np.array([len(ids) for ids in prompts], np.int64)
+        if not 1 <= len(prompts) <= self.rows or lengths.min() < 1:
+            raise ValueError(
+                f"expected 1 to {self.rows} prompts of at least one token, got lengths {lengths.tolist()}."
+            )
+        self._room(lengths, int(lengths.max()))
+        tokens = np.zeros((len(prompts), lengths.max()), np.int64)  # [prompts, longest]
+        for i, ids in enumerate(prompts):
+            tokens[i, : len(ids)] = ids
+        logits = np.empty((*tokens.shape, self.vocab), np.float32)
+        self._run(self._bind(tokens, logits), lengths)
+        self.pasts[: len(prompts)] = lengths
+        return logits[np.arange(len(prompts)), lengths - 1]
 
     def step(self, token: int) -> np.ndarray:
-        """Read one token. Returns its logits, [vocab], valid until the next step."""
-        self._token[0, 0] = token
-        self._run(self._one, 1)
-        return self._logits[0, 0]
+        """Read one token in row 0. Returns its logits, [vocab], valid until the next step."""
+        return self.step_rows([token])[0]
+
+    def step_rows(self, tokens: Sequence[int]) -> np.ndarray:
+        """Read one token in each of the rows 0, 1, ..., in one call.
+
+        Returns:
+            Logits, [len(tokens), vocab], valid until the next step.
+
+        Raises:
+            ValueError: no tokens, or more than there are rows.
+            ContextFull: a row has no room; nothing was changed.
+        """
+        n = len(tokens)
+        if not 1 <= n <= self.rows:
+            raise ValueError(f"expected 1 to {self.rows} tokens, one for each row, got {n}.")
+        totals = self.pasts[:n] + 1
+        self._room(totals, 1)
+        self._tokens[:n, 0] = tokens
+        if n not in self._bound:
+            self._bound[n] = self._bind(self._tokens[:n], self._logits[:n])
+        self._run(self._bound[n], totals)
+        self.pasts[:n] = totals
+        return self._logits[:n, 0]
 
     def generate(self, ids: Sequence[int], n: int = 100, eos: int | None = 2) -> Iterator[int]:
         """Yield up to ``n`` new tokens after ``ids``, the most likely one each time (greedy).

@@ -149,3 +149,56 @@ def test_session_says_what_is_wrong(tmp_path):
     assert session(raw, threads=1).run(None, {"x": np.float32([-1])})[0] == 0
     with pytest.raises(ValueError, match="no KV cache"):
         Engine(raw)
+
+
+@pytest.fixture(scope="module")
+def several():
+    return Engine(artifacts.get("smollm2.fp32"), context=96, rows=4)
+
+
+def test_rows_of_different_lengths_go_on_side_by_side(engine, several, prompts):
+    expected = []
+    for ids in prompts[:4]:
+        engine.reset()
+        expected.append(list(engine.generate(ids, 8, eos=None)))
+    for first in ("each", "together"):
+        if first == "each":
+            for row in range(4):
+                several.reset(row)
+            tokens = [int(several.prefill(ids, row).argmax()) for row, ids in enumerate(prompts[:4])]
+        else:
+            tokens = several.prefill_rows(prompts[:4]).argmax(-1).tolist()
+        made = [tokens]
+        for _ in range(7):
+            made.append(several.step_rows(made[-1]).argmax(-1).tolist())
+        assert np.array(made).T.tolist() == expected
+        assert several.pasts.tolist() == [len(ids) + 7 for ids in prompts[:4]]
+
+
+def test_a_row_can_take_over_another_s_conversation(several, prompts):
+    several.prefill_rows(prompts[:3])
+    whole = several.step_rows([5, 6, 7])[2].copy()
+    several.prefill_rows(prompts[:3])
+    several.copy(2, 0)
+    assert several.pasts[0] == several.pasts[2]
+    np.testing.assert_allclose(several.step_rows([7])[0], whole, atol=1e-3)
+
+
+def test_rows_have_limits(several, prompts):
+    several.prefill_rows(prompts[:2])
+    kept = several.pasts.copy()
+    with pytest.raises(ValueError, match="1 to 4 tokens"):
+        several.step_rows([1] * 5)
+    with pytest.raises(ValueError, match="1 to 4 prompts"):
+        several.prefill_rows([])
+    with pytest.raises(ValueError, match="at least one token"):
+        several.prefill_rows([[1], []])
+    with pytest.raises(ContextFull, match="97 are needed"):
+        several.prefill_rows([[1], [1] * 97])
+    several.pasts[1] = 96
+    with pytest.raises(ContextFull, match="96 kept, 1 new"):
+        several.step_rows([1, 1])
+    several.pasts[1] = kept[1]
+    assert (several.pasts == kept).all()
+    with pytest.raises(ValueError, match="at least 1"):
+        Engine(artifacts.get("smollm2.int4"), rows=0)
