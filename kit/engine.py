@@ -80,6 +80,7 @@ class Engine:
         context: tokens that a row of the KV cache can hold, prompt and answer together.
         threads, spin: as for ``session``.
         rows: conversations that fit side by side.
+        options: as for ``session``.
 
     Attributes:
         pasts: tokens in each row of the cache, int64 [rows].
@@ -97,10 +98,11 @@ class Engine:
         threads: int = 2,
         spin: bool = True,
         rows: int = 1,
+        **options: Any,
     ) -> None:
         if context < 1 or rows < 1:
             raise ValueError(f"context and rows must be at least 1, got {context} and {rows}.")
-        self.session = session(path, threads, spin)
+        self.session = session(path, threads, spin, **options)
         pasts = [i for i in self.session.get_inputs() if i.name.startswith("past_key_values.")]
         if not pasts:
             names = ", ".join(i.name for i in self.session.get_inputs())
@@ -169,6 +171,10 @@ class Engine:
         for array in self._cache.values():
             array[target, :, :kept] = array[source, :, :kept]
         self.pasts[target] = kept
+
+    def cached(self, row: int = 0) -> dict[str, np.ndarray]:
+        """Keys and values of a row: name of the graph's input -> [heads, tokens, head_size], a view."""
+        return {name: array[row, :, : self.pasts[row]] for name, array in self._cache.items()}
 
     def forward(self, ids: Sequence[int], row: int = 0) -> np.ndarray:
         """Append ``ids`` to a row of the cache and return the logits after each of them, [len(ids), vocab].

@@ -157,6 +157,18 @@ class Workload(Fact):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LLM(Fact):
+    """Shape of a language model: enough to say what it weighs and how large its KV cache is."""
+
+    model: str
+    parameters: float
+    layers: int
+    kv_heads: int
+    head_size: int
+    context: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Claim:
     """What people say about edge and cloud, and the chapter that tests it. Not a fact until then."""
 
@@ -280,6 +292,12 @@ def prices() -> Table[Price]:
 def workloads() -> Table[Workload]:
     """Recorded streams of requests by id, from ``datasets/workloads.csv``."""
     return load(artifacts.DATASETS / "workloads.csv", Workload, renamed={"workload": "id"})
+
+
+@cache
+def llms() -> Table[LLM]:
+    """Language models by id, from ``datasets/llms.csv``."""
+    return load(artifacts.DATASETS / "llms.csv", LLM)
 
 
 @cache

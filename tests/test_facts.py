@@ -12,13 +12,13 @@ from kit import facts
 
 SOURCED = [
     pytest.param(fact, id=f"{table.__name__}-{fact.id}")
-    for table in (facts.devices, facts.networks, facts.prices, facts.workloads)
+    for table in (facts.devices, facts.llms, facts.networks, facts.prices, facts.workloads)
     for fact in table().values()
 ]
 DRAWABLE = [n for n in facts.networks().values() if len(n.quantiles()[0]) >= 3]
 # what a figure's name must end with, for its unit to be seen
 UNITS = re.compile(
-    r"_(sparse|dense|tflops|gb|gb_s|w_min|w_max|usd|ms|mbps|percent|s|per_s|cv|p\d+)$|^(requests|samples|value)$"
+    r"_(sparse|dense|tflops|gb|gb_s|w_min|w_max|usd|ms|mbps|percent|s|per_s|cv|p\d+)$|^(requests|samples|value|parameters|layers|kv_heads|head_size|context)$"
 )
 
 

@@ -90,7 +90,7 @@ def _source_hash(source: str) -> str:
         if source.endswith(".safetensors"):
             package, *place = source.split("/")
             return _sha256(_module_file(package).parent.joinpath(*place))
-        if source.endswith((".csv", ".toml")):
+        if source.endswith((".csv", ".toml", ".txt")):
             return hashlib.sha256((DATASETS / source).read_bytes()).hexdigest()
         code = _code(_module_file(source).read_text("utf-8"))
     except (OSError, SyntaxError) as e:

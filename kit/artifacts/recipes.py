@@ -89,6 +89,9 @@ RECIPES: dict[str, Recipe] = {
                (*_TAUGHT, "kit.export.builders")),
         Recipe("compress.llm", "llm.json", "kit.compress.llm:build_llm", ("smollm2.int8",), 70, 1,
                ("kit.data", "people.csv")),
+        Recipe("smollm2.fast", "smollm2.fast.onnx", "kit.decode.builders:build_fast",
+               ("smollm2.int4", "smollm2.fp32"), 25, 110,
+               ("kit.decode.sampling", "kit.quantize.by_hand", "prompts.txt")),
     )
 }
 # fmt: on

@@ -1,0 +1,107 @@
+"""One sentence or two per result, computed from it, so that they are true on the reader's machine too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from IPython.core.display import Markdown
+
+from kit.decode.decoder import Answer
+from kit.decode.engines import Speed
+from kit.decode.figures import READER_WPM, WORDS_PER_TOKEN
+from kit.decode.roofline import Near
+from kit.decode.speeds import timing
+from kit.measure import ratio
+from kit.plots import spread
+
+
+def read_stream(answer: Answer) -> Markdown:
+    """Does a reader have to wait for the model?"""
+    reads = READER_WPM / 60 / WORDS_PER_TOKEN
+    speed = answer.tokens_per_s
+    follows = "faster than people read" if speed > reads else "slower than people read"
+    return Markdown(
+        f"**TTFT** (time to first token) was {answer.ttft_ms:.0f} ms; **ITL** (inter-token latency) had a "
+        f"median of {np.median(answer.itl_ms):.1f} ms, so {speed:.0f} tokens a second: {follows} (about "
+        f"{reads:.0f}). With streaming a person waits for the first token only."
+    )
+
+
+def read_growth(reading: Mapping[int, np.ndarray], step: Mapping[int, np.ndarray]) -> Markdown:
+    """What a cache saves, and how that grows."""
+    first, last = min(reading), max(reading)
+    early, late = (ratio(timing(reading[n]), timing(step[n])) for n in (first, last))
+    return Markdown(
+        f"After {first} tokens the cache makes a token {spread(early, '.1f')} times faster, after {last} "
+        f"tokens {spread(late, '.0f')} times. Without it each token costs more than the one before; a text "
+        "of n tokens costs work in proportion to n². With it a step reads the weights once, however long "
+        "the text is: only the cache grows."
+    )
+
+
+def cache_gain(reading: Mapping[int, np.ndarray], step: Mapping[int, np.ndarray]) -> float:
+    """How many times faster the last token is with a cache."""
+    last = max(reading)
+    return ratio(timing(reading[last]), timing(step[last]))[0]
+
+
+def bound_by_memory(near: Near, kernel_gops: float) -> bool:
+    """True if memory allows fewer tokens a second than arithmetic."""
+    return near.limit < kernel_gops * 1e9 / near.operations
+
+
+def read_roof(near: Mapping[str, Near], kernels: Mapping[str, float]) -> Markdown:
+    """Which roof is each file under?"""
+    parts = []
+    for name, v in near.items():
+        part = v.percent[0]
+        arithmetic = kernels[name] * 1e9 / v.operations
+        if not bound_by_memory(v, kernels[name]):
+            parts.append(
+                f"**{name}** uses {part:.0f}% of it. Its arithmetic alone, with weights that need not come "
+                f"from memory, would allow {arithmetic:.0f} tokens/s, less than the {v.limit:.0f} that "
+                "memory would: unpacking and multiplying are its roof, not memory."
+            )
+        else:
+            parts.append(
+                f"**{name}** uses {part:.0f}% of the reading speed, and its arithmetic alone would allow "
+                f"{arithmetic:.0f} tokens/s, more than the {v.limit:.0f} of memory: memory is its roof."
+            )
+    return Markdown(" ".join(parts))
+
+
+def read_prefix(cold: Answer, warm: Answer) -> Markdown:
+    """What a shared start saves."""
+    return Markdown(
+        f"The first question read {cold.prompt_tokens - cold.reused_tokens} tokens and waited "
+        f"{cold.ttft_ms:.0f} ms; the second found {warm.reused_tokens} of its {warm.prompt_tokens} tokens "
+        f"in the cache and waited {warm.ttft_ms:.0f} ms: {cold.ttft_ms / warm.ttft_ms:.1f} times sooner."
+    )
+
+
+def read_int8_kv(losses: Mapping[str, float], steps: Mapping[str, Mapping[int, np.ndarray]]) -> Markdown:
+    """Is the small cache faster, and what does it cost?"""
+    longest = max(steps["FP32"])
+    change = ratio(timing(steps["INT8"][longest]), timing(steps["FP32"][longest]))
+    _, low, high = change
+    told = "faster" if high < 1 else "slower" if low > 1 else "no faster that could be told"
+    return Markdown(
+        f"A quarter of the bytes. After {longest:,} tokens a step takes {spread(change, '.2f')} times as "
+        f"long: {told}. Perplexity goes from {np.exp(losses['FP32']):.2f} to {np.exp(losses['INT8']):.2f}."
+    )
+
+
+def read_engines(speeds: Sequence[Speed]) -> Markdown:
+    """Our engine against the others, at like precision."""
+    found = {s.engine: np.array(s.tokens_per_s) for s in speeds}
+
+    def gain(mine: str, other: str) -> str:
+        return spread(ratio(timing(1000 / found[other]), timing(1000 / found[mine])), ".2f")
+
+    return Markdown(
+        f"In FP32 the kit writes {gain('the kit, FP32', 'transformers')} times as fast as transformers and "
+        f"{gain('the kit, FP32', 'optimum')} times as fast as optimum; in 4 bits "
+        f"{gain('the kit, INT4', 'llama.cpp')} times as fast as llama.cpp and "
+        f"{gain('the kit, INT4', 'onnxruntime-genai')} times as fast as onnxruntime-genai."
+    )

@@ -1,0 +1,140 @@
+"""The chapter's tables. Notes are findings, computed from what is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from IPython.core.display import HTML
+
+from kit import facts, plots
+from kit.decode.decoder import Answer
+from kit.decode.figures import box_rates
+from kit.decode.roofline import Near, Work, on_device
+from kit.decode.speeds import timing
+from kit.measure import ratio
+from kit.plots import spread
+
+MODEL = "mistral-7b"
+GREAT, FELT = 3, 2  # times faster: "greatly"; times sooner: "feels faster"
+
+
+def near_table(near: Mapping[str, Near], kernels: Mapping[str, float]) -> HTML:
+    """How near each file comes to what memory allows, and to what its arithmetic allows."""
+    rows = []
+    for name, v in near.items():
+        rows.append(
+            {
+                "": name,
+                "read for a token (MB)": round(v.bytes / 1e6, 1),
+                "tokens/s": round(1 / v.work.seconds, 1),
+                "memory would allow": round(v.limit),
+                "of the reading speed": spread(v.percent, ".0f") + "%",
+                "arithmetic would allow": round(kernels[name] * 1e9 / v.operations),
+            }
+        )
+    note = (
+        "tokens/s: median. Memory: reading as many bytes with both cores, measured after each run. "
+        "Arithmetic: the same kind of product over and over on a matrix that stays in the nearest cache."
+    )
+    return plots.table(rows, note=note)
+
+
+def device_table(model: str = MODEL) -> HTML:
+    """A model in 4 bits on every device of the facts."""
+    shape = facts.llms()[model]
+    rows, found = [], [on_device(d, shape.parameters) for d in facts.devices().values()]
+    for d in found:
+        rows.append(
+            {
+                "device": d.device,
+                "fits": {None: None, True: "yes", False: "no"}[d.fits],
+                "tokens/s by memory, at most": d.by_memory,
+                "tokens/s by INT8 operations": d.by_tops,
+                "part of the operations used": None if d.share_of_tops is None else f"{d.share_of_tops:.1%}",
+            }
+        )
+    note = (
+        f"{shape.model}: {found[0].gb:.1f} GB in 4 bits and a scale for every 32 weights. Nominal figures, "
+        "one conversation, dense operations. A dash: the facts do not say."
+    )
+    return plots.table(rows, note=note)
+
+
+def boxes_table(near: Mapping[str, Near], prompts: Mapping[str, Work]) -> HTML:
+    """How much of this machine's INT8 arithmetic anything uses."""
+    rates = box_rates()
+    best = max(rates.values())
+    rows = [
+        {"work": f"a product of large matrices ({shape})", "Gop/s": rate}
+        for shape, rate in sorted(rates.items(), key=lambda item: -item[1])
+        if shape != "decode"
+    ]
+    rows += [{"work": f"SmolLM2 {name}, reading a prompt", "Gop/s": w.gops} for name, w in prompts.items()]
+    rows += [{"work": f"SmolLM2 {name}, writing", "Gop/s": v.work.gops} for name, v in near.items()]
+    for row in rows:
+        row["part of the best"] = f"{row['Gop/s'] / best:.1%}"
+    return plots.table(
+        rows, note="The best that this machine reached in INT8 stands for the number on a box."
+    )
+
+
+def int8_kv_table(
+    losses: Mapping[str, float], mb: Mapping[str, float], steps: Mapping[str, Mapping[int, np.ndarray]]
+) -> HTML:
+    """The cache in FP32 and in INT8: bytes, time of a token, and what the model loses."""
+    rows = [
+        {
+            "KV cache": name,
+            "MB for 2,048 tokens": round(mb[name], 1),
+            **{f"a token after {n:,} (ms)": round(float(np.median(t)), 2) for n, t in steps[name].items()},
+            "perplexity": round(float(np.exp(losses[name])), 2),
+        }
+        for name in losses
+    ]
+    return plots.table(rows, note="Perplexity on sentences that the scales were not measured on.")
+
+
+def claims_table(
+    *,
+    near: Mapping[str, Near],
+    prompts: Mapping[str, Work],
+    reading: Mapping[int, np.ndarray],
+    step: Mapping[int, np.ndarray],
+    answer: Answer,
+) -> HTML:
+    """Claims C14 to C18: what they say, what was measured, what follows."""
+    best = max(box_rates().values())
+    of_box = {"prompt": 100 * max(w.gops for w in prompts.values()) / best}
+    of_box["writing"] = 100 * max(v.work.gops for v in near.values()) / best
+    fp32 = near["FP32"].percent
+    longest = max(reading)
+    faster = ratio(timing(reading[longest]), timing(step[longest]))
+    shape = facts.llms()[MODEL]
+    gb = shape.parameters * 4.5 / 8 / 1e9
+    sooner = float(answer.at_ms[-1] / answer.ttft_ms)
+    rows = [
+        ("C14", f"prompt {of_box['prompt']:.0f}%, writing {of_box['writing']:.1f}% of the best INT8 rate",
+         of_box["prompt"] <= 60),
+        ("C15", f"FP32 writes at {spread(fp32, '.0f')}% of the reading speed; INT4 at "
+         f"{near['INT4'].percent[0]:.0f}%", fp32[0] > 50),
+        ("C16", f"after {longest} tokens {spread(faster, '.0f')} times faster", faster[1] > GREAT),
+        ("C17", f"{shape.model}: {gb:.1f} GB of weights", gb > 2),
+        ("C18", f"first token after {answer.ttft_ms:.0f} ms, the last after {answer.at_ms[-1]:,.0f} ms: "
+         f"{sooner:.0f} times sooner", sooner > FELT),
+    ]  # fmt: skip
+    claims = facts.claims()
+    shown = [
+        {
+            "": number,
+            "claim": claims[number].claim,
+            "measured here": text,
+            "holds here": "yes" if ok else "no",
+        }
+        for number, text, ok in rows
+    ]
+    note = (
+        "Limits: C14 at most 60% while a prompt is read; C15 FP32 uses more than half of the reading speed; "
+        f"C16 at least {GREAT} times, with its whole interval; C17 over 2 GB; C18 over {FELT} times sooner."
+    )
+    return plots.table(shown, note=note)
