@@ -18,13 +18,14 @@ import torch
 from kit import data
 from kit.compress import examine_teacher, labels, teach
 from kit.compress.builders import SMALL
-from kit.compress.runs import ALONE, COLUMNS, FILE, LONGER, SMALLER, TAUGHT, WAYS, closed, runs
+from kit.compress.distil import EACH, PART, TAUGHT_EPOCHS
+from kit.compress.runs import ALONE, COLUMNS, FILE, LONGER, SMALLER, WAYS, closed, runs
 from kit.models.intent import IntentNet
 from kit.train import EPOCHS, MIX, correct
 
 SEEDS = 5
 PER_EPOCH = sum(MIX.values())
-EACH = 16_000
+TAUGHT_STEPS = TAUGHT_EPOCHS * -(-(round(PART * PER_EPOCH) + EACH) // 128)
 
 
 def one(job):
@@ -32,17 +33,19 @@ def one(job):
     way, seed = job
     torch.set_num_threads(1)
     torch.manual_seed(seed)
-    n = round(EPOCHS * (PER_EPOCH + EACH) / PER_EPOCH) if way == LONGER else EPOCHS
-    each = EACH if way in (TAUGHT, SMALLER) else 0
+    n, each, part = (EPOCHS, 0, 1.0) if way == ALONE else (TAUGHT_EPOCHS, EACH, PART)
+    if way == LONGER:
+        n, each, part = round(TAUGHT_STEPS * 128 / PER_EPOCH), 0, 1.0
+    shape = SMALL if way == SMALLER else {}
     start = time.perf_counter()
-    model = teach(IntentNet(**(SMALL if way == SMALLER else {})), *labels(), n=n, each=each, seed=seed)
+    model = teach(IntentNet(**shape), *labels(), n=n, each=each, part=part, seed=seed)
     seconds = time.perf_counter() - start
     marks = {
         f"{kind}_{lang}": round(100 * float(correct(model, data.load(kind, "test", lang)).mean()), 2)
         for kind in ("people", "templates")
         for lang in data.LANGS
     }
-    steps = n * -(-(PER_EPOCH + each) // 128)
+    steps = n * -(-(round(part * PER_EPOCH) + each) // 128)
     return {"way": way, "seed": seed, "steps": steps, "seconds": round(seconds), **marks}
 
 
