@@ -85,6 +85,7 @@ class Engine:
     Attributes:
         pasts: tokens in each row of the cache, int64 [rows].
         layers, heads, head_size: shape of the cache, read from the graph.
+        vocab: number of tokens.
         cache_bytes: size of the whole cache in bytes.
 
     Raises:
@@ -108,7 +109,7 @@ class Engine:
             names = ", ".join(i.name for i in self.session.get_inputs())
             raise ValueError(f"the graph has no past_key_values inputs, so no KV cache; it has: {names}.")
         _, self.heads, _, self.head_size = pasts[0].shape
-        self.layers, self.context, self.rows = len(pasts) // 2, context, rows
+        self.layers, self.context, self.rows, self.threads = len(pasts) // 2, context, rows, threads
         self.vocab = self.session.get_outputs()[0].shape[-1]
         self.pasts = np.zeros(rows, np.int64)
         shape = (rows, self.heads, context, self.head_size)

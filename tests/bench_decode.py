@@ -157,11 +157,36 @@ def speeds():
     return kinds, {name: np.array(s) for name, s in seconds.items()}
 
 
+def parted(tokens=12):
+    """Greedy text of the 50 prompts against transformers': where it parts, and how far apart the logits are."""
+    import torch
+
+    decoder = decode.Decoder(Engine(artifacts.get("smollm2.fp32"), threads=THREADS, spin=False))
+    made = [decoder.answer(chat_ids(q), max_tokens=tokens, eos=None).tokens for q in decode.requests()]
+    model, found = models.smollm2_torch(artifacts.get("smollm2.hf")), []
+    for question, ours in zip(decode.requests(), made, strict=True):
+        ids = torch.tensor([chat_ids(question)])
+        out = model.generate(
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens, do_sample=False, pad_token_id=2,
+            output_logits=True, return_dict_in_generate=True,
+        )  # fmt: skip
+        theirs = out.sequences[0, ids.shape[1] :].tolist()
+        at = decode.common(ours, theirs)
+        if at < len(theirs):
+            logits = out.logits[at][0]
+            found.append((question, at, float(logits[theirs[at]] - logits[ours[at]])))
+    return found
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--record", action="store_true", help="also write datasets/engines.csv")
     parser.add_argument("--json", help="also write the figures to this file")
     args = parser.parse_args()
+    places = parted()
+    print(f"50 prompts, FP32, greedy: the text parts from transformers' in {len(places)} places")
+    for question, at, lead in places:
+        print(f"  {question!r}, token {at}: the best logits are {lead:.2g} apart")
     kinds, seconds = speeds()
     per_s = {name: (TOKENS - 1) / s for name, s in seconds.items()}
     print(f"{'engine':20} {'format':6} {'tokens/s':>9} {'quartiles':>15}")

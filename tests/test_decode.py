@@ -202,6 +202,7 @@ def test_any_tokens_give_the_tokenizer_s_text(tokens):
     assert text == ours
 
 
+@settings(deadline=None)
 @given(st.text("abc", max_size=30), st.lists(st.text("abc", min_size=1, max_size=4), min_size=1, max_size=3))
 def test_stop_sequences_cut_where_the_first_one_begins(text, stops):
     stream, shown = TextStream(stops), ""
@@ -406,3 +407,110 @@ def test_a_device_is_bound_by_its_memory():
 @pytest.mark.parametrize("bits", [32, 8, 4])
 def test_kernels_run_in_the_cache(bits):
     assert decode.kernel_gops(bits, seconds=0.05) > 0.5
+
+
+# --- what the page shows
+
+
+def near(token_ms, gb_s=40.0, nbytes=80e6):
+    return decode.Near(nbytes, 2.7e8, np.full(5, token_ms), np.full(5, gb_s))
+
+
+def test_the_roof_that_is_lower_is_named():
+    found = {"FP32": near(17.0, nbytes=538e6), "INT8": near(6.5), "INT4": near(6.5)}
+    kernels = {"FP32": 80.0, "INT8": 60.0, "INT4": 130.0}  # 296, 222, 481 tokens/s; memory 74, 500, 500
+    text = decode.read_roof(found, kernels).data
+    assert "**FP32** uses 79% of the reading speed. Memory alone would allow 74 tokens/s" in text
+    assert "arithmetic alone 296: memory is its roof." in text
+    assert "arithmetic alone 222: unpacking and multiplying are its roof." in text
+    assert "arithmetic alone 481: the two limits are close, and it reaches neither." in text
+
+
+def claims(**changed):
+    at = np.linspace(20, 800, 100)
+    found = {
+        "near": {"FP32": near(17.0, nbytes=538e6), "INT4": near(6.5)},
+        "prompts": {"FP32": decode.Work(3.4e10, 538e6, 0.2)},
+        "reading": {512: np.full(9, 900.0)},
+        "step": {512: np.full(9, 10.0)},
+        "answer": decode.Answer("", "length", 9, 0, tuple(range(100)), at),
+        "kernels": {"FP32": 80.0, "INT4": 60.0},
+    }
+    return decode.claims_table(**found | changed).data
+
+
+def test_claims_follow_what_was_measured():
+    html = claims()
+    assert "after 512 tokens 90" in html
+    assert "40 times sooner" in html
+    assert "FP32 yes, INT4 no" in html  # INT4 is bound by its arithmetic
+    assert html.count(">yes<") == 4
+    html = claims(
+        near={"FP32": near(170.0, nbytes=538e6), "INT4": near(6.5)}, reading={512: np.full(9, 11.0)}
+    )
+    assert "FP32 no, INT4 no" in html  # far from memory's roof
+    assert html.count(">no<") == 1  # a cache that hardly helps
+
+
+def test_int8_cache_is_called_what_it_is():
+    losses = {"FP32": np.log(90.0), "INT8": np.log(92.0)}
+    for ms, word in ((8.0, "faster"), (12.0, "slower"), (10.0, "no faster that could be told")):
+        steps = {"FP32": {64: np.full(9, 6.0), 2048: np.full(9, 10.0)}, "INT8": {2048: np.full(9, ms)}}
+        text = decode.read_int8_kv(losses, steps).data
+        assert f": {word}." in text
+        assert "90.00 to 92.00" in text
+
+
+def test_recorded_engines(tmp_path):
+    found = decode.engines()
+    assert len(found) >= 7
+    assert len({len(s.tokens_per_s) for s in found}) == 1  # one run
+    assert "onnxruntime-genai" in decode.read_engines(found).data
+    (tmp_path / "x.csv").write_text("engine,speed\nus,1\n")
+    with pytest.raises(ValueError, match="must have the columns engine, format"):
+        decode.engines(tmp_path / "x.csv")
+
+
+def test_figures_can_be_drawn(decoder):
+    answer = decoder.answer(chat_ids("What is gravity?"), max_tokens=12)
+    logits = np.random.default_rng(0).normal(0, 3, 49152).astype(np.float32)
+    figures = [
+        decode.word_bars(logits),
+        decode.chances(0.7, 40, 0.9, logits),
+        decode.shown_while_waiting(answer),
+        decode.growth({16: np.full(5, 20.0)}, {16: np.full(5, 6.0)}),
+        decode.conversation_mb(79_000_000),
+        decode.engine_bars(decode.engines()),
+        decode.tricks({"a": near(20.0), "b": near(10.0)}),
+        decode.llm_on_device("llama-2-7b", "raspberry-pi-5-8gb", 4, 4096),
+    ]
+    assert all(f.layout.title.text for f in figures)
+    assert "together: 2.00" in figures[-2].layout.title.text
+    large = decode.llm_on_device("llama-2-7b", "jetson-orin-nano-8gb", 8, 0)
+    assert "does not fit" in large.layout.title.text.replace("<br>", " ")
+
+
+def test_where_the_time_goes_adds_up():
+    spent = decode.by_operator(artifacts.get("smollm2.fast"), steps=4)
+    assert set(spent) == {"matrices of the layers", "attention", "norms", "last layer", "the rest"}
+    assert all(ms > 0 for ms in spent.values())
+
+
+def test_large_pages_change_nothing_but_the_pages(engine):
+    ids = chat_ids("Name three fruits.")
+    engine.reset()
+    before = engine.forward(ids)
+    assert decode.large_pages() >= 0
+    engine.reset()
+    np.testing.assert_array_equal(engine.forward(ids), before)
+
+
+def test_the_fast_file_is_nearly_the_chapter_03_file():
+    fast, slow = (Engine(artifacts.get(f"smollm2.{n}"), context=96, spin=False) for n in ("fast", "int4"))
+    ids = chat_ids("Why is the sky blue?")
+    a, b = fast.forward(ids), slow.forward(ids)
+    fewer, more = (decode.weights(artifacts.get(f"smollm2.{n}"))[1] for n in ("fast", "int4"))
+    assert fewer < 0.9 * more
+    assert np.corrcoef(a[-1], b[-1])[0, 1] > 0.98
+    p, q = (decode.probabilities(x[-1], Sampling(temperature=1)) for x in (a, b))
+    assert 0 < np.abs(p - q).sum() / 2 < 0.25  # total variation: 4 bits in the last layer are not nothing

@@ -130,6 +130,11 @@ def test_predicted_compares(shown, guess, actual, says):
     assert says in shown[0]["text/plain"]
 
 
+def test_predicted_says_how_a_figure_came_about(shown):
+    lesson.predicted("00.x", 4, "GB", "calculated")
+    assert "Calculated: 4 GB." in shown[0]["text/plain"]
+
+
 @given(st.floats(allow_nan=False, allow_infinity=False), st.floats(allow_nan=False, allow_infinity=False))
 def test_predicted_never_raises(guess, actual):
     assert isinstance(widgets._distance(guess, actual), str)

@@ -27,10 +27,19 @@ from kit.decode.figures import (
 from kit.decode.memory import int8_cache, kv_bytes, scales
 from kit.decode.pages import large_pages
 from kit.decode.prompts import requests
-from kit.decode.roofline import Near, OnDevice, Work, kernel_gops, near_the_roof, on_device, weights, work_of
+from kit.decode.roofline import (
+    Near,
+    OnDevice,
+    Work,
+    bound_by_memory,
+    kernel_gops,
+    near_the_roof,
+    on_device,
+    weights,
+    work_of,
+)
 from kit.decode.sampling import Picker, Sampling, nucleus, penalise, probabilities
 from kit.decode.sentences import (
-    bound_by_memory,
     cache_gain,
     read_engines,
     read_growth,

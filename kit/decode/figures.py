@@ -13,15 +13,13 @@ from kit.decode.engines import Speed
 from kit.decode.memory import kv_bytes
 from kit.decode.roofline import Near, Work, on_device
 from kit.decode.sampling import Sampling, probabilities
+from kit.decode.speeds import timing
 from kit.engine import tokenizer
-from kit.measure import Timing, machine, ratio
+from kit.measure import machine, ratio
 from kit.plots import number, spread
 
-READER_WPM = 240  # words a minute: silent reading, Brysbaert 2019 (238 for English non-fiction)
-WORDS_PER_TOKEN = 0.75
 
-
-def word_bars(logits: np.ndarray, temperatures: Sequence[float] = (0.5, 1, 2), most: int = 8) -> go.Figure:
+def word_bars(logits: np.ndarray, temperatures: Sequence[float] = (0.5, 1, 2), most: int = 5) -> go.Figure:
     """The likeliest next tokens at several temperatures."""
     best = np.argsort(-logits, kind="stable")[:most]
     names = [repr(tokenizer().decode([int(i)])) for i in best]
@@ -34,8 +32,8 @@ def word_bars(logits: np.ndarray, temperatures: Sequence[float] = (0.5, 1, 2), m
         tail[t] = 100 * (1 - float(p[best].sum()))
     coldest, hottest = min(temperatures), max(temperatures)
     title = (
-        f"At temperature {coldest:g} the other 49,144 tokens share {tail[coldest]:.0f}%, at {hottest:g} "
-        f"{tail[hottest]:.0f}%"
+        f"The other {len(logits) - most:,} tokens share {tail[coldest]:.0f}% at temperature {coldest:g}, and "
+        f"{tail[hottest]:.0f}% at temperature {hottest:g}"
     )
     return plots.bars(shown, title=title, unit="probability (%)")
 
@@ -51,7 +49,7 @@ def chances(temperature: float, top_k: int, top_p: float, logits: np.ndarray) ->
 
 
 def shown_while_waiting(answer: Answer) -> go.Figure:
-    """How much text stands on the screen, with streaming and without, and how fast people read."""
+    """How much text stands on the screen, with streaming and without."""
     seconds = answer.at_ms / 1000
     tokens = np.arange(1, len(seconds) + 1)
     end = float(seconds[-1])
@@ -63,11 +61,6 @@ def shown_while_waiting(answer: Answer) -> go.Figure:
     for name, (x, y, tint) in series.items():
         line = {"color": plots.COLOURS[tint], "width": 2.5, "shape": "hv"}
         fig.add_scatter(x=x, y=y, name=name, mode="lines", line=line)
-    per_s = READER_WPM / 60 / WORDS_PER_TOKEN
-    reader = {"color": plots.COLOURS["neutral"], "dash": "dot", "width": 2}
-    fig.add_scatter(
-        x=[0, end], y=[0, per_s * end], name=f"reading {READER_WPM} words a minute", mode="lines", line=reader
-    )
     title = f"The first token is there after {answer.ttft_ms:.0f} ms, the last after {1000 * end:,.0f} ms"
     return plots.style(fig, title, x="time since the question (s)", y="tokens on the screen")
 
@@ -146,13 +139,14 @@ def llm_on_device(model: str, device: str, bits: float, context: int) -> go.Figu
         model: id in ``datasets/llms.csv``.
         device: id in ``datasets/devices.csv``.
         bits: of a weight; scales take 0.5 more.
-        context: tokens in the conversation, cache in FP16.
+        context: tokens in the conversation, at most what the model was made for; its cache is in FP16.
     """
     shape, box = facts.llms()[model], facts.devices()[device]
+    context = min(int(context), shape.context)
     found = on_device(box, shape.parameters, bits + 0.5)
-    cache = kv_bytes(int(context), shape.layers, shape.kv_heads, shape.head_size, 2) / 1e9
+    cache = kv_bytes(context, shape.layers, shape.kv_heads, shape.head_size, 2) / 1e9
     total = found.gb + cache
-    parts = {"weights": round(found.gb, 2), f"KV cache, {int(context):,} tokens": round(cache, 2)}
+    parts = {"weights": round(found.gb, 2), f"KV cache, {context:,} tokens": round(cache, 2)}
     if box.memory_gb is not None:
         parts["memory of the device"] = box.memory_gb
     if box.bandwidth_gb_s is None:
@@ -165,15 +159,16 @@ def llm_on_device(model: str, device: str, bits: float, context: int) -> go.Figu
     )
 
 
-def tricks(times: Mapping[str, Timing], tokens: int) -> go.Figure:
-    """Speed of one model under several ways to run it, timed in turn; the first is the start."""
-    bars = {}
+def tricks(ways: Mapping[str, Near]) -> go.Figure:
+    """Speed of one model under several ways to run it, measured in turn; the first is the start."""
+    bars, times = {}, {name: timing(way.token_ms) for name, way in ways.items()}
     for name, t in times.items():
-        fast, slow = (1000 * tokens / ms for ms in t.ci())
-        bars[name] = (1000 * tokens / t.p50, slow, fast)
+        fast, slow = (1000 / ms for ms in t.ci())
+        bars[name] = (1000 / t.p50, slow, fast)
     first, *_, last = times
-    gain = spread(ratio(times[first], times[last]), ".2f")
-    title = f"All together: {gain} times as fast"
+    gain = ratio(times[first], times[last])
+    told = "" if gain[1] > 1 else ", which cannot be told from 1"
+    title = f"All together: {spread(gain, '.2f')} times as fast{told}"
     return plots.bars(bars, title=title, unit="tokens per second", horizontal=True)
 
 
@@ -183,8 +178,10 @@ def engine_bars(speeds: Sequence[Speed]) -> go.Figure:
     for s in speeds:
         low, middle, high = np.percentile(s.tokens_per_s, [25, 50, 75])
         bars[s.engine if s.format in s.engine else f"{s.engine}, {s.format}"] = (middle, low, high)
-    fastest = max(bars, key=lambda name: bars[name][0])
-    title = f"One model, {len(bars)} ways to run it; the fastest in this record: {fastest}"
+    first, second, *_ = sorted(speeds, key=lambda s: -float(np.median(s.tokens_per_s)))
+    _, low, _ = ratio(*(timing(1000 / np.array(s.tokens_per_s)) for s in (second, first)))
+    verdict = f"{first.engine} is fastest" if low > 1 else f"{first.engine} and {second.engine} are level"
+    title = f"One model, {len(bars)} ways to run it: {verdict}"
     return plots.bars(bars, title=title, unit="tokens per second (median and quartiles)", horizontal=True)
 
 

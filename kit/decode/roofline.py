@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from kit import facts
 from kit.engine import Engine, session
-from kit.measure import machine, read_gb_s
+from kit.measure import read_gb_s
 
 PAUSE_S = 0.03
 BITS_PER_WEIGHT = 4.5  # 4-bit codes in blocks of 32, each with a scale of 16 bits
@@ -120,7 +120,7 @@ def kernel_gops(bits: int, rows: int = 1, seconds: float = 0.3) -> float:
     graph = helper.make_graph(nodes, "chain", ends[:1], ends[1:], stored)
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=9)
-    opened = session(model.SerializeToString(), machine().cores)
+    opened = session(model.SerializeToString())
     x = {"x0": rng.normal(size=(rows, size)).astype(np.float32)}
     return 2 * rows * size * size * links / _fastest(lambda: opened.run(None, x), seconds) / 1e9
 
@@ -171,6 +171,11 @@ class Near:
         return float(np.median(self.roof_gb_s)) * 1e9 / self.bytes
 
 
+def bound_by_memory(near: Near, kernel_gops: float) -> bool:
+    """True if memory allows fewer tokens a second than arithmetic."""
+    return near.limit < kernel_gops * 1e9 / near.operations
+
+
 def near_the_roof(
     engines: Mapping[str, Engine], read: Mapping[str, tuple[int, int]], rounds: int = 12, tokens: int = 16
 ) -> dict[str, Near]:
@@ -194,7 +199,7 @@ def near_the_roof(
                 engine.step(5)
             times[name].append((time.perf_counter() - start) / tokens * 1000)
             time.sleep(PAUSE_S)  # now they sleep again, and leave the cores to the reading
-            roofs[name].append(read_gb_s(round(read[name][1] / 1024), machine().cores, 0.08))
+            roofs[name].append(read_gb_s(round(read[name][1] / 1024), engine.threads, 0.08))
     return {
         name: Near(nbytes, 2 * numbers, np.array(times[name]), np.array(roofs[name]))
         for name, (numbers, nbytes) in read.items()

@@ -43,6 +43,7 @@ EXERCISES = (
                 2 / 3: "Logits are not shares: take exp of each first.",
                 0.1192: "That is the other token's.",
                 float(np.exp(2)): "That is how many times likelier it is. Divide by the sum of both.",
+                88.1: "A probability is between 0 and 1.",
                 0.982: "That would be temperature 0.5.",
             },
         ),
@@ -81,9 +82,10 @@ EXERCISES = (
             2 * 20 * 4000 * 32 * 8 * 128 * 2 / 1e9,
             unit="GB",
             traps={
-                5.24: "A key *and* a value, or: FP16 takes two bytes. One of the two is missing.",
+                5.24: "A key and a value, or: FP16 takes two bytes. One of the two is missing.",
                 0.524: "And the 20 conversations?",
-                2.62: "A key *and* a value, and two bytes each: both are missing.",
+                2.62: "A key and a value, and two bytes each: both are missing.",
+                9.77: "That is in GiB, 2^30 bytes.",
                 20.97: "FP16 takes 2 bytes, not 4.",
             },
         ),
@@ -132,8 +134,9 @@ EXERCISES = (
     Exercise(
         id="05.5",
         task=(
-            "Reading a prompt takes 2 ms a token, writing 20 ms a token. A system prompt has 600 tokens, a "
-            "question 50, an answer 100. With prefix caching, by how much is the whole answer there sooner?"
+            "Reading a prompt takes 2 ms a token, writing 20 ms a token. A system prompt of 600 tokens "
+            "is in the cache already; a question has 50, an answer 100. By how many ms is the whole answer "
+            "there sooner than without prefix caching?"
         ),
         check=number(
             1200,
@@ -143,6 +146,8 @@ EXERCISES = (
                 1300: "The question is new each time: its 50 tokens are read in any case.",
                 12000: "The system prompt is read, not written.",
                 36.4: "Answer in ms, not in percent.",
+                2100: "That is what is left. How much is saved?",
+                1.2: "That is in seconds.",
             },
         ),
         hints=("What is not done a second time?", "600 tokens are not read again; each takes 2 ms."),

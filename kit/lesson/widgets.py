@@ -72,13 +72,14 @@ def predict(key: str, question: str, unit: str = "", choices: Sequence[str] | No
     _display(form, render.card("question", "Predict.", f"{asked} Run this cell to type your guess."))
 
 
-def predicted(key: str, actual: float | str, unit: str = "") -> None:
+def predicted(key: str, actual: float | str, unit: str = "", how: str = "measured") -> None:
     """Show the reader's guess beside the measured value.
 
     Args:
         key: as given to ``predict``.
         actual: the measured number, or the choice that turned out right.
         unit: of the number.
+        how: it came about: "measured", or "calculated".
     """
 
     def text(value: object) -> str:
@@ -86,9 +87,9 @@ def predicted(key: str, actual: float | str, unit: str = "") -> None:
 
     guess = answers.load("predictions").get(key)
     if guess is None:
-        render.show("open", f"Measured: {text(actual)}.", "You made no prediction for this one.")
+        render.show("open", f"{how.capitalize()}: {text(actual)}.", "You made no prediction for this one.")
     else:
-        title = f"You said {text(guess)}, measured {text(actual)}."
+        title = f"You said {text(guess)}, {how} {text(actual)}."
         render.show("result", title, _distance(guess, actual))
 
 
