@@ -158,7 +158,7 @@ def speeds():
 
 
 def parted(tokens=12):
-    """Greedy text of the 50 prompts against transformers': where it parts, and how far apart the logits are."""
+    """Greedy text of the 50 prompts against transformers': where it parts, and the logits' distance."""
     import torch
 
     decoder = decode.Decoder(Engine(artifacts.get("smollm2.fp32"), threads=THREADS, spin=False))
