@@ -409,8 +409,8 @@ def test_the_record_has_five_seeds_of_each_way():
 
 def test_a_teacher_closes_a_part_of_the_gap_that_is_no_luck(cloud):
     part, low, _ = compress.closed(compress.runs(), cloud.right("en")[0])
-    assert part > 0.25
-    assert low > 0.1
+    assert part > 1 / 3
+    assert low > 0.25
 
 
 def test_the_part_of_a_gap_is_arithmetic():
@@ -424,6 +424,23 @@ def test_the_part_of_a_gap_is_arithmetic():
     assert low <= part <= high
     with pytest.raises(ValueError, match="the same seeds"):
         compress.closed(made[:-1], teacher=92)
+
+
+@pytest.mark.parametrize(
+    ("taught", "says"),
+    [
+        ([85.0, 86, 87, 86, 85], "closes **48%** of the gap"),
+        ([79.0, 78, 79, 78, 77], "it gets worse, by"),
+        ([79.0, 82, 80, 78, 81], "cannot be told from luck"),
+    ],
+)
+def test_what_seeds_say_has_a_sign(taught, says):
+    made = [
+        Run(way, seed, 1, 1, {"en": value}, {})
+        for way, values in ((ALONE, [80.0] * 5), (LONGER, [79.0] * 5), (TAUGHT, taught))
+        for seed, value in enumerate(values)
+    ]
+    assert says in compress.read_runs(made, {"en": 92.0}).data
 
 
 def test_a_record_with_other_columns_is_refused(tmp_path):

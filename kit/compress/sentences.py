@@ -78,12 +78,14 @@ def read_runs(runs: Sequence[Run], teacher: Mapping[str, float]) -> Markdown:
         part, low, high = closed(runs, top, lang)
         steps, _, _ = closed(runs, top, lang, after=LONGER)
         without = f"{steps:.0%}" if steps > 0 else "none of it"
-        text.append(
-            f"{LANGUAGE[lang]}: a teacher closes **{part:.0%}** of the gap ({low:.0%} to {high:.0%}, over "
-            f"seeds); as many steps without one close {without}"
-            if low > 0
-            else f"{LANGUAGE[lang]}: what a teacher closes cannot be told from luck ({low:.0%} to {high:.0%})"
-        )
+        over = f"({low:.0%} to {high:.0%}, over seeds)"
+        if low > 0:
+            said = f"a teacher closes **{part:.0%}** of the gap {over}; as many steps alone close {without}"
+        elif high < 0:
+            said = f"with the teacher's sentences it gets worse, by {-part:.0%} of the gap {over}"
+        else:
+            said = f"what a teacher closes cannot be told from luck {over}"
+        text.append(f"{LANGUAGE[lang]}: {said}")
     return Markdown(". ".join(text) + ".")
 
 
