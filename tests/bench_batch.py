@@ -10,6 +10,7 @@ import json
 import numpy as np
 
 from kit import artifacts, batch, measure
+from kit.decode import requests
 from kit.engine import Engine, chat_ids, session
 
 PARTS = ("steps", "closed", "static", "formats", "load", "offline")
@@ -21,7 +22,7 @@ def steps(figures):
     engines = {
         name: Engine(artifacts.get(f"smollm2.{name}"), context=64, rows=16, spin=False) for name in FORMATS
     }
-    times = batch.step_times(engines, chat_ids(batch.questions()[0]), rounds=20)
+    times = batch.step_times(engines, chat_ids(requests()[0]), rounds=20)
     print("SmolLM2, one step      rows    ms            95%  tokens/s  times one row           95%")
     for name in FORMATS:
         for n, t in times[name].items():

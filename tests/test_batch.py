@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from kit import artifacts, batch
 from kit.batch import Batcher, Job
-from kit.decode.sampling import Sampling
+from kit.decode import Sampling, reading
 from kit.engine import Engine, chat_ids
 from kit.measure import Timing
 
@@ -466,7 +466,7 @@ def test_a_row_says_the_same_whoever_shares_the_step(engines):
 def test_the_measurements_have_the_shape_they_promise(engines):
     several = engines[1]
     steps = batch.step_times({"x": several}, chat_ids("Hi"), rows=(1, 4), rounds=3)
-    prompts = batch.prompt_times(several, [[1] * 4, [1] * 8], rounds=3)
+    prompts = reading(several, (4, 8), rounds=3)
     assert list(steps["x"]) == [1, 4]
     assert list(prompts) == [4, 8]
     middle, low, high = batch.per_second(steps["x"][4], 4)
@@ -510,7 +510,6 @@ def test_all_ways_give_the_same_answers_and_buckets_pad_less(name):
 
 
 def test_ray_gives_the_same_answers():
-    pytest.importorskip("ray")
     from kit.engine import session
 
     texts = batch.commands(200)

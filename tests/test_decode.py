@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from kit import artifacts, decode, facts, models
 from kit.decode import Decoder, Sampling, TextStream
 from kit.engine import Engine, chat_ids, tokenizer
+from kit.measure import Timing
 
 NEAR_TIE = 1e-3  # logits this close may swap places between two ways of adding up
 NEW = 12  # tokens made for each prompt
@@ -412,6 +413,10 @@ def test_kernels_run_in_the_cache(bits):
 # --- what the page shows
 
 
+def took(ms):
+    return Timing(np.full(9, ms), np.ones(9))
+
+
 def near(token_ms, gb_s=40.0, nbytes=80e6):
     return decode.Near(nbytes, 2.7e8, np.full(5, token_ms), np.full(5, gb_s))
 
@@ -431,8 +436,8 @@ def claims(**changed):
     found = {
         "near": {"FP32": near(17.0, nbytes=538e6), "INT4": near(6.5)},
         "prompts": {"FP32": decode.Work(3.4e10, 538e6, 0.2)},
-        "reading": {512: np.full(9, 900.0)},
-        "step": {512: np.full(9, 10.0)},
+        "reading": {512: took(900.0)},
+        "step": {512: took(10.0)},
         "answer": decode.Answer("", "length", 9, 0, tuple(range(100)), at),
         "kernels": {"FP32": 80.0, "INT4": 60.0},
     }
@@ -445,18 +450,16 @@ def test_claims_follow_what_was_measured():
     assert "40 times sooner" in html
     assert "FP32 yes, INT4 no" in html  # INT4 is bound by its arithmetic
     assert html.count(">yes<") == 4
-    html = claims(
-        near={"FP32": near(170.0, nbytes=538e6), "INT4": near(6.5)}, reading={512: np.full(9, 11.0)}
-    )
+    html = claims(near={"FP32": near(170.0, nbytes=538e6), "INT4": near(6.5)}, reading={512: took(11.0)})
     assert "FP32 no, INT4 no" in html  # far from memory's roof
     assert html.count(">no<") == 1  # a cache that hardly helps
 
 
 def test_int8_cache_is_called_what_it_is():
-    losses = {"FP32": np.log(90.0), "INT8": np.log(92.0)}
+    puzzled = {"FP32": 90.0, "INT8": 92.0}
     for ms, word in ((8.0, "faster"), (12.0, "slower"), (10.0, "no faster that could be told")):
-        steps = {"FP32": {64: np.full(9, 6.0), 2048: np.full(9, 10.0)}, "INT8": {2048: np.full(9, ms)}}
-        text = decode.read_int8_kv(losses, steps).data
+        steps = {"FP32": {64: took(6.0), 2048: took(10.0)}, "INT8": {2048: took(ms)}}
+        text = decode.read_int8_kv(puzzled, steps).data
         assert f": {word}." in text
         assert "90.00 to 92.00" in text
 
@@ -478,7 +481,7 @@ def test_figures_can_be_drawn(decoder):
         decode.word_bars(logits),
         decode.chances(0.7, 40, 0.9, logits),
         decode.shown_while_waiting(answer),
-        decode.growth({16: np.full(5, 20.0)}, {16: np.full(5, 6.0)}),
+        decode.growth({16: took(20.0)}, {16: took(6.0)}),
         decode.conversation_mb(79_000_000),
         decode.engine_bars(decode.engines()),
         decode.tricks({"a": near(20.0), "b": near(10.0)}),

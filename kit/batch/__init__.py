@@ -3,7 +3,7 @@
 - ``core``: the batcher, which chapter 08's server drives; ``rules``: who may start, and when
 - ``drive``: runs a batcher through a stream of requests and keeps records
 - ``costs``: what a step costs, and whole runs worked out from it; ``theory`` to hold them against
-- ``workload``: questions, commands, and when they come
+- ``workload``: requests, commands, and when they come
 - ``offline``: commands in batches, by length, on Ray; ``hot``: caches and precomputing; ``warm``
 - ``figures``, ``tables``, ``sentences`` and ``sentences_offline``: what a result looks like, and what it says
 """
@@ -19,7 +19,6 @@ from kit.batch.costs import (
     drift,
     per_second,
     predict,
-    prompt_times,
     step_times,
 )
 from kit.batch.drive import Arrivals, Clients, RealClock, Run, Span, run
@@ -86,7 +85,7 @@ from kit.batch.tables import (
 )
 from kit.batch.theory import Point, crossover, little, mg1_wait_s, sweep
 from kit.batch.warm import first_calls
-from kit.batch.workload import answer_lengths, commands, jobs, poisson, questions
+from kit.batch.workload import answer_lengths, commands, jobs, poisson
 
 __all__ = [
     "CONTINUOUS",
@@ -149,8 +148,6 @@ __all__ = [
     "poisson",
     "predict",
     "predicted_table",
-    "prompt_times",
-    "questions",
     "read_by_hand",
     "read_cache",
     "read_choice",

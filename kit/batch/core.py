@@ -12,16 +12,14 @@ import numbers
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from kit.batch.rules import CONTINUOUS, Queue, Rule
+from kit.decode.decoder import EOS, Finish
 from kit.decode.sampling import Sampling
 from kit.decode.text import TextStream
-
-Finish = Literal["", "stop", "length", "cancelled"]
-EOS = 2  # SmolLM2's token that ends an answer
 
 
 class QueueFull(RuntimeError):

@@ -66,20 +66,6 @@ def drift(engines: Mapping[str, Engine], prompt: Sequence[int], rows: int = 8) -
     return found
 
 
-def prompt_times(engine: Engine, prompts: Sequence[Sequence[int]], rounds: int = 5) -> dict[int, Timing]:
-    """Time to read a prompt, by its number of tokens; all are timed in turn."""
-
-    def read(ids: Sequence[int]) -> Callable[[], object]:
-        def work() -> None:
-            engine.reset()
-            engine.prefill(ids)
-
-        return work
-
-    times = measure.compare({str(len(ids)): read(ids) for ids in prompts}, rounds, 1)
-    return {int(n): t for n, t in times.items()}
-
-
 def per_second(step: Timing, rows: int) -> tuple[float, float, float]:
     """Tokens per second of all rows together, with the 95% interval."""
     low, high = step.ci()

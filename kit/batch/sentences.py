@@ -31,8 +31,7 @@ def read_by_hand(times: Mapping[str, Timing]) -> Markdown:
     value = spread(ratio(many, one), ".2f")
     return Markdown(
         f"Eight answers take {value} times as long as one, not eight times: the matrix is read from memory "
-        "once, "
-        "for one vector or for eight."
+        "once, for one vector or for eight."
     )
 
 
@@ -71,8 +70,7 @@ def read_choice(times: Mapping[str, Mapping[int, Timing]]) -> Markdown:
     if best != alone:
         text += (
             f"{alone} has fewer bytes to read, which is what counts alone; unpacking them costs "
-            "arithmetic, which "
-            "is what counts in a batch. So the best format depends on the load. "
+            "arithmetic, which is what counts in a batch. So the best format depends on the load. "
         )
     return Markdown(text)
 
@@ -85,8 +83,7 @@ def read_drift(drift: Mapping[str, float]) -> Markdown:
     if other:
         text += (
             f"With {' and '.join(other)} the runtime uses another routine for several rows than for one, "
-            "and it "
-            "rounds otherwise: the same question may get other words when the server is busy. "
+            "and it rounds otherwise: the same question may get other words when the server is busy. "
         )
     if exact:
         text += f"With {' and '.join(exact)} a row says the same, whoever shares the step."
@@ -101,9 +98,8 @@ def read_prompts(prompts: Mapping[int, Timing], steps: Mapping[int, Timing]) -> 
     row = (steps[most].p50 - steps[1].p50) / (most - 1)
     return Markdown(
         f"Each further token of a prompt costs {number(each)} ms; each further row in a step {number(row)} "
-        "ms; "
-        f"a token alone {number(steps[1].p50)} ms. A prompt fills the processor by itself, so reading two "
-        "prompts in one call would save little, and each of our rules reads them one after the other."
+        f"ms; a token alone {number(steps[1].p50)} ms. A prompt fills the processor by itself, so reading "
+        "two prompts in one call would save little, and each of our rules reads them one after the other."
     )
 
 
@@ -112,9 +108,8 @@ def read_move(copy: Timing, steps: Mapping[int, Timing], costs: Costs, tokens: i
     share = copy.p50 / steps[8].p50
     return Markdown(
         f"Moving a row with {tokens} tokens takes {number(copy.p50)} ms, {share:.1%} of a step with eight "
-        "rows. "
-        f"Letting somebody in costs more: while a prompt of {tokens} tokens is read, everybody else waits "
-        f"{number(1000 * costs.prompt_s(tokens))} ms. Larger systems cut prompts into pieces for that "
+        f"rows. Letting somebody in costs more: while a prompt of {tokens} tokens is read, everybody else "
+        f"waits {number(1000 * costs.prompt_s(tokens))} ms. Larger systems cut prompts into pieces for that "
         "(*chunked prefill*)."
     )
 
@@ -154,8 +149,7 @@ def read_heavier(costs: Costs, jobs: Sequence[Job], clients: int) -> Markdown:
     runs = {r.name: predict(costs, r, Clients(clients, jobs), clients) for r in (ONE, CONTINUOUS)}
     return Markdown(
         f"Worked out from its own costs, FP32 gains {speed_up(runs, clients):.1f} times from {clients} "
-        "clients: "
-        f"{number(runs['continuous'].steady_tps(clients))} tokens per second instead of "
+        f"clients: {number(runs['continuous'].steady_tps(clients))} tokens per second instead of "
         f"{number(runs['one at a time'].steady_tps(clients))}. It has more to share."
     )
 
@@ -167,8 +161,7 @@ def read_closed(runs: Mapping[str, Run], clients: int) -> Markdown:
         f"Tokens per second while all {clients} clients were waiting for an answer: {speed}. So continuous "
         f"batching makes **{speed_up(runs, clients):.1f} times** as many as one at a time, and "
         f"{speed_up(runs, clients, over='static'):.1f} times as many as static batching. The table counts "
-        "the end "
-        "of the run too, when clients have nothing more to ask and rows stay empty."
+        "the end of the run too, when clients have nothing more to ask and rows stay empty."
     )
 
 
@@ -220,8 +213,7 @@ def read_theory(measured_ms: float, predicted_ms: float, load: float) -> Markdow
     """The simulated wait of one at a time against the formula."""
     return Markdown(
         f"At a load of {load:.0%}, one at a time makes people wait {number(measured_ms)} ms before their "
-        "turn; "
-        f"the formula of Pollaczek and Khinchine says {number(predicted_ms)} ms."
+        f"turn; the formula of Pollaczek and Khinchine says {number(predicted_ms)} ms."
     )
 
 

@@ -20,10 +20,8 @@ def read_offline(found: Mapping[str, Offline], size: int) -> Markdown:
     same = all((job.answers == order.answers[: job.sentences]).all() for job in found.values())
     return Markdown(
         f"In batches of {size} in the order of arrival: {order.per_second / one.per_second:.1f} times as "
-        "many "
-        f"sentences per second, though {order.padding:.0%} of what was read is padding. With sentences of "
-        "like "
-        f"length together padding is {length.padding:.0%}, and it is "
+        f"many sentences per second, though {order.padding:.0%} of what was read is padding. With sentences "
+        f"of like length together padding is {length.padding:.0%}, and it is "
         f"{length.per_second / one.per_second:.1f} "
         f"times. {'All ways gave the same answers.' if same else 'Some answers differ: near ties.'}"
     )
@@ -38,8 +36,7 @@ def read_ray(found: Mapping[str, Offline]) -> Markdown:
     saved_s = 1 / (2 * best.per_second)  # for each sentence, by a second machine like this one
     text = (
         f"Ray needs {number(ray.start_s)} s until its workers stand and to bring the answers back. In "
-        "between "
-        f"it is {part:.2f} times as fast as one process with both cores. "
+        f"between it is {part:.2f} times as fast as one process with both cores. "
     )
     if part < 1.2:
         text += "On one machine it brings nothing. It is for several, and for work that takes long: "
@@ -75,8 +72,7 @@ def read_cache(p: np.ndarray, size: int, lookup_ms: float, model_ms: Mapping[str
     return Markdown(
         f"A memory of {size:,} of {len(p):,} commands answers {rate:.0%} of the requests; a look-up takes "
         f"{1000 * lookup_ms:.1f} µs. Mean: {told}. The tail does not move: what is not remembered takes as "
-        "long "
-        "as ever."
+        "long as ever."
     )
 
 
@@ -89,8 +85,6 @@ def read_precompute(p: np.ndarray, live_usd: float, offline_usd: float) -> Markd
     return Markdown(
         f"An answer costs {offline_usd / live_usd:.2f} times as much offline as live. So precomputing all "
         f"{len(p):,} pays after {len(p):,} × {offline_usd / live_usd:.2f} = {number(even)} requests; "
-        "compared "
-        f"with a memory that keeps every answer it gave, after {number(later)}, since many commands are "
-        "asked "
-        "again and again and some never."
+        f"compared with a memory that keeps every answer it gave, after {number(later)}, since many "
+        "commands are asked again and again and some never."
     )

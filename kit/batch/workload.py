@@ -1,28 +1,18 @@
-"""What is asked: questions for the language model, and when they come; commands for the classifiers."""
+"""What is asked: requests to the language model, and when they come; commands for the classifiers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
 
 from kit import data, facts
-from kit.artifacts import ROOT
 from kit.batch.core import Job
+from kit.decode.prompts import requests
 from kit.engine import chat_ids
 
 TRACE = "azure_llm_2023_conversation"
 LEVELS = (5, 25, 50, 75, 95, 99)
-
-
-@cache
-def questions() -> tuple[str, ...]:
-    """English questions that are not commands, in the order of ``datasets/questions.csv``."""
-    import csv
-
-    with (ROOT / "datasets" / "questions.csv").open(encoding="utf-8") as f:
-        return tuple(row["text"] for row in csv.DictReader(f) if row["lang"] == "en")
 
 
 def answer_lengths(n: int, shrink: float = 4, seed: int = 0) -> list[int]:
@@ -40,14 +30,15 @@ def answer_lengths(n: int, shrink: float = 4, seed: int = 0) -> list[int]:
 
 
 def jobs(n: int, shrink: float = 4, seed: int = 0) -> list[Job]:
-    """``n`` questions for SmolLM2. Answers are as long as ``answer_lengths`` says: no token ends them early,
+    """``n`` requests to SmolLM2. Answers are as long as ``answer_lengths`` says: no token ends them early,
     so that every run has the same work."""
     rng = np.random.default_rng(seed)
-    asked = rng.choice(len(questions()), n, replace=n > len(questions()))
+    asked = requests()
+    drawn = rng.choice(len(asked), n, replace=n > len(asked))
     lengths = answer_lengths(n, shrink, seed)
     return [
-        Job(f"q{i + 1}", chat_ids(questions()[q]), max_tokens=length, eos=None)
-        for i, (q, length) in enumerate(zip(asked, lengths, strict=True))
+        Job(f"q{i + 1}", chat_ids(asked[q]), max_tokens=length, eos=None)
+        for i, (q, length) in enumerate(zip(drawn, lengths, strict=True))
     ]
 
 
@@ -76,8 +67,3 @@ def commands(n: int = 10_000, seed: int = 0) -> tuple[str, ...]:
     if not 0 < n <= len(said):
         raise ValueError(f"there are {len(said):,} commands, so n must be from 1 to that, got {n}.")
     return tuple(np.random.default_rng(seed).permutation(said)[:n].tolist())
-
-
-def lengths(texts: Sequence[str]) -> np.ndarray:
-    """Bytes of each text, int64 [n]."""
-    return np.array([len(t.encode()) for t in texts], np.int64)

@@ -48,7 +48,7 @@ from kit.decode.sentences import (
     read_roof,
     read_stream,
 )
-from kit.decode.speeds import by_operator, reading_ms, step_ms
+from kit.decode.speeds import by_operator, reading, steps
 from kit.decode.tables import boxes_table, claims_table, device_table, int8_kv_table, near_table
 from kit.decode.text import TextStream, stop_sequences, token_bytes
 
@@ -97,12 +97,12 @@ __all__ = [
     "read_prefix",
     "read_roof",
     "read_stream",
-    "reading_ms",
+    "reading",
     "requests",
     "roof",
     "scales",
     "shown_while_waiting",
-    "step_ms",
+    "steps",
     "stop_sequences",
     "token_bytes",
     "tricks",

@@ -15,7 +15,7 @@ from kit.decode.roofline import Near, Work, on_device
 from kit.decode.sampling import Sampling, probabilities
 from kit.decode.speeds import timing
 from kit.engine import tokenizer
-from kit.measure import machine, ratio
+from kit.measure import Timing, ratio
 from kit.plots import number, spread
 
 
@@ -65,16 +65,15 @@ def shown_while_waiting(answer: Answer) -> go.Figure:
     return plots.style(fig, title, x="time since the question (s)", y="tokens on the screen")
 
 
-def growth(reading: Mapping[int, np.ndarray], step: Mapping[int, np.ndarray]) -> go.Figure:
+def growth(reading: Mapping[int, Timing], step: Mapping[int, Timing]) -> go.Figure:
     """Time of the next token as the text grows: reading it all again, or one step with a cache."""
 
-    def line(times: Mapping[int, np.ndarray]) -> tuple[list[int], list[float], list[float], list[float]]:
-        quartiles = np.array([np.percentile(v, [25, 50, 75]) for v in times.values()])
-        low, middle, high = (list(map(float, column)) for column in quartiles.T)
-        return list(times), middle, low, high
+    def line(times: Mapping[int, Timing]) -> tuple[list[int], list[float], list[float], list[float]]:
+        low, high = zip(*(t.ci() for t in times.values()), strict=True)
+        return list(times), [t.p50 for t in times.values()], list(low), list(high)
 
     longest = max(reading)
-    again, cached = np.median(reading[longest]), np.median(step[longest])
+    again, cached = reading[longest].p50, step[longest].p50
     title = (
         f"After {longest} tokens the next one takes {again:.0f} ms without a cache, {cached:.1f} ms with it"
     )
@@ -183,8 +182,3 @@ def engine_bars(speeds: Sequence[Speed]) -> go.Figure:
     verdict = f"{first.engine} is fastest" if low > 1 else f"{first.engine} and {second.engine} are level"
     title = f"One model, {len(bars)} ways to run it: {verdict}"
     return plots.bars(bars, title=title, unit="tokens per second (median and quartiles)", horizontal=True)
-
-
-def box_rates() -> dict[str, float]:
-    """This machine's INT8 arithmetic in 10^9 operations/s, as measured once, by shape of the product."""
-    return {r["shape"]: r["gops"] for r in machine().matmul if r["type"] == "int8"}

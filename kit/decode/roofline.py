@@ -7,7 +7,7 @@ and at least what the operations take to do; whichever is longer is the limit.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from kit import facts
 from kit.engine import Engine, session
-from kit.measure import read_gb_s
+from kit.measure import fastest, read_gb_s
 
 PAUSE_S = 0.03
 BITS_PER_WEIGHT = 4.5  # 4-bit codes in blocks of 32, each with a scale of 16 bits
@@ -71,23 +71,20 @@ def weights(path: Path) -> tuple[int, int]:
             shape = {a.name: a.i for a in node.attribute}
             numbers += shape["K"] * shape["N"]
         elif node.op_type in ("MatMul", "Gemm"):
-            numbers += next((sizes[name][0] for name in node.input if name in sizes), 0)
-            if not any(name in sizes for name in node.input):  # the table of words, turned
-                numbers += max(size for size, _ in sizes.values())
+            numbers += sizes[node.input[1]][0]
     read = sum(nbytes for name, (_, nbytes) in sizes.items() if name not in unread)
     return numbers, read
 
 
-def work_of(path: Path, tokens: int = 1, kv: int = 0, seconds: float = float("nan")) -> Work:
+def work_of(path: Path, tokens: int = 1, seconds: float = float("nan")) -> Work:
     """Reading ``tokens`` tokens in one call: weights are read once for all of them.
 
     Args:
         path: of a fused decoder.
-        kv: bytes of the cache that are read beside the weights.
         seconds: that it took.
     """
     numbers, read = weights(path)
-    return Work(2 * numbers * tokens, read + kv, seconds)
+    return Work(2 * numbers * tokens, read, seconds)
 
 
 def kernel_gops(bits: int, rows: int = 1, seconds: float = 0.3) -> float:
@@ -122,17 +119,7 @@ def kernel_gops(bits: int, rows: int = 1, seconds: float = 0.3) -> float:
     model = helper.make_model(graph, opset_imports=opsets, ir_version=9)
     opened = session(model.SerializeToString())
     x = {"x0": rng.normal(size=(rows, size)).astype(np.float32)}
-    return 2 * rows * size * size * links / _fastest(lambda: opened.run(None, x), seconds) / 1e9
-
-
-def _fastest(work: Callable[[], object], seconds: float) -> float:
-    work()
-    best, end = float("inf"), time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        start = time.perf_counter()
-        work()
-        best = min(best, time.perf_counter() - start)
-    return best
+    return 2 * rows * size * size * links / fastest(lambda: opened.run(None, x), seconds) / 1e9
 
 
 @dataclass(frozen=True)

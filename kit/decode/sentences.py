@@ -11,7 +11,7 @@ from kit.decode.decoder import Answer
 from kit.decode.engines import Speed
 from kit.decode.roofline import Near, bound_by_memory
 from kit.decode.speeds import timing
-from kit.measure import ratio
+from kit.measure import Timing, ratio
 from kit.plots import spread
 
 READER_WPM = 240  # words a minute: silent reading, Brysbaert 2019 (238 for English non-fiction)
@@ -31,22 +31,22 @@ def read_stream(answer: Answer) -> Markdown:
     )
 
 
-def read_growth(reading: Mapping[int, np.ndarray], step: Mapping[int, np.ndarray]) -> Markdown:
+def read_growth(reading: Mapping[int, Timing], step: Mapping[int, Timing]) -> Markdown:
     """What a cache saves, and how that grows."""
     first, last = min(reading), max(reading)
-    early, late = (ratio(timing(reading[n]), timing(step[n])) for n in (first, last))
+    early, late = (ratio(reading[n], step[n]) for n in (first, last))
     return Markdown(
         f"After {first} tokens the cache makes a token {spread(early, '.1f')} times faster, after {last} "
         f"tokens {spread(late, '.0f')} times. Without it each token costs more than the one before; a text "
         "of n tokens costs work in proportion to n². With it a step reads the weights once, however long "
-        "the text is: only the cache grows."
+        "the text is: what grows is the cache, which it reads too."
     )
 
 
-def cache_gain(reading: Mapping[int, np.ndarray], step: Mapping[int, np.ndarray]) -> float:
+def cache_gain(reading: Mapping[int, Timing], step: Mapping[int, Timing]) -> float:
     """How many times faster the last token is with a cache."""
     last = max(reading)
-    return ratio(timing(reading[last]), timing(step[last]))[0]
+    return ratio(reading[last], step[last])[0]
 
 
 def read_roof(near: Mapping[str, Near], kernels: Mapping[str, float]) -> Markdown:
@@ -74,16 +74,16 @@ def read_prefix(cold: Answer, warm: Answer) -> Markdown:
     )
 
 
-def read_int8_kv(losses: Mapping[str, float], steps: Mapping[str, Mapping[int, np.ndarray]]) -> Markdown:
+def read_int8_kv(puzzled: Mapping[str, float], steps: Mapping[str, Mapping[int, Timing]]) -> Markdown:
     """Is the small cache faster, and what does it cost?"""
     longest = max(steps["FP32"])
-    change = ratio(timing(steps["INT8"][longest]), timing(steps["FP32"][longest]))
+    change = ratio(steps["INT8"][longest], steps["FP32"][longest])
     _, low, high = change
     told = "faster" if high < 1 else "slower" if low > 1 else "no faster that could be told"
     less = "" if high < 1 else " So here INT8 saves memory, not time: turning it back costs, too."
     return Markdown(
         f"A quarter of the bytes. After {longest:,} tokens a step takes {spread(change, '.2f')} times as "
-        f"long: {told}. Perplexity: {np.exp(losses['FP32']):.2f} to {np.exp(losses['INT8']):.2f}.{less}"
+        f"long: {told}. Perplexity: {puzzled['FP32']:.2f} to {puzzled['INT8']:.2f}.{less}"
     )
 
 

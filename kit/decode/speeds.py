@@ -4,47 +4,42 @@ from __future__ import annotations
 
 import json
 import tempfile
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from kit import measure
 from kit.engine import Engine
+from kit.measure import Timing
 
 WORD = 5  # a token like any other: for speed it does not matter which
 
 
-def _ms(work, repeats: int) -> np.ndarray:
-    """Times of ``work`` in ms, [repeats], after one that does not count."""
-    work()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        times.append((time.perf_counter() - start) * 1000)
-    return np.array(times)
-
-
-def reading_ms(engine: Engine, lengths: Sequence[int], repeats: int = 5) -> dict[int, np.ndarray]:
-    """Time to read a text from its start: length in tokens -> ms, [repeats]."""
+def reading(engine: Engine, lengths: Sequence[int], rounds: int = 5) -> dict[int, Timing]:
+    """Time to read a text from its start, by its length in tokens; all lengths are timed in turn."""
 
     def read(n: int) -> None:
         engine.reset()
         engine.prefill([WORD] * n)
 
-    return {n: _ms(lambda n=n: read(n), repeats) for n in lengths}
+    return _by_length(read, lengths, rounds)
 
 
-def step_ms(engine: Engine, lengths: Sequence[int], repeats: int = 12) -> dict[int, np.ndarray]:
-    """Time of one more token when the cache holds a text: its length in tokens -> ms, [repeats]."""
+def steps(engine: Engine, lengths: Sequence[int], rounds: int = 12) -> dict[int, Timing]:
+    """Time of one more token when the cache holds a text, by its length in tokens; timed in turn."""
 
     def step(n: int) -> None:
         engine.past = n  # what stands in the cache does not matter for the time
         engine.step(WORD)
 
-    return {n: _ms(lambda n=n: step(n), repeats) for n in lengths}
+    return _by_length(step, lengths, rounds)
+
+
+def _by_length(work: Callable[[int], None], lengths: Sequence[int], rounds: int) -> dict[int, Timing]:
+    times = measure.compare({str(n): partial(work, n) for n in lengths}, rounds, warmup=1)
+    return {n: times[str(n)] for n in lengths}
 
 
 LARGE = 10_000  # outputs that only a last layer has: one for each word
@@ -87,6 +82,6 @@ def _outputs(event: dict) -> int:
     return shapes[0][-1] if shapes else 0
 
 
-def timing(samples: np.ndarray) -> measure.Timing:
+def timing(samples: np.ndarray) -> Timing:
     """Times in ms as a ``Timing``, without a control."""
-    return measure.Timing(samples, np.ones(len(samples)))
+    return Timing(samples, np.ones(len(samples)))

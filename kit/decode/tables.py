@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 from IPython.core.display import HTML
 
 from kit import facts, plots
 from kit.decode.decoder import Answer
-from kit.decode.figures import box_rates
 from kit.decode.roofline import Near, Work, bound_by_memory, on_device
-from kit.decode.speeds import timing
-from kit.measure import ratio
+from kit.measure import Timing, machine, ratio
 from kit.measure.limits import SHAPES
 from kit.plots import spread
 
@@ -83,17 +80,17 @@ def boxes_table(near: Mapping[str, Near], prompts: Mapping[str, Work]) -> HTML:
 
 
 def int8_kv_table(
-    losses: Mapping[str, float], mb: Mapping[str, float], steps: Mapping[str, Mapping[int, np.ndarray]]
+    puzzled: Mapping[str, float], mb: Mapping[str, float], steps: Mapping[str, Mapping[int, Timing]]
 ) -> HTML:
     """The cache in FP32 and in INT8: bytes, time of a token, and what the model loses."""
     rows = [
         {
             "KV cache": name,
             "MB for 2,048 tokens": round(mb[name], 1),
-            **{f"a token after {n:,} (ms)": round(float(np.median(t)), 2) for n, t in steps[name].items()},
-            "perplexity": round(float(np.exp(losses[name])), 2),
+            **{f"a token after {n:,} (ms)": round(t.p50, 2) for n, t in steps[name].items()},
+            "perplexity": round(puzzled[name], 2),
         }
-        for name in losses
+        for name in puzzled
     ]
     return plots.table(rows, note="Perplexity on sentences that the scales were not measured on.")
 
@@ -102,8 +99,8 @@ def claims_table(
     *,
     near: Mapping[str, Near],
     prompts: Mapping[str, Work],
-    reading: Mapping[int, np.ndarray],
-    step: Mapping[int, np.ndarray],
+    reading: Mapping[int, Timing],
+    step: Mapping[int, Timing],
     answer: Answer,
     kernels: Mapping[str, float],
 ) -> HTML:
@@ -113,7 +110,7 @@ def claims_table(
     writing = 100 * max(v.work.gops for v in near.values()) / best
     bound = {n: v.percent[0] > NEAR and bound_by_memory(v, kernels[n]) for n, v in near.items()}
     longest = max(reading)
-    faster = ratio(timing(reading[longest]), timing(step[longest]))
+    faster = ratio(reading[longest], step[longest])
     shape = facts.llms()[MODEL]
     gb = shape.parameters * 4.5 / 8 / 1e9
     sooner = float(answer.at_ms[-1] / answer.ttft_ms)
@@ -151,3 +148,8 @@ def claims_table(
 
 def _yes(holds: bool) -> str:
     return "yes" if holds else "no"
+
+
+def box_rates() -> dict[str, float]:
+    """This machine's INT8 arithmetic in 10^9 operations/s, as measured once, by shape of the product."""
+    return {r["shape"]: r["gops"] for r in machine().matmul if r["type"] == "int8"}

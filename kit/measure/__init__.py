@@ -1,6 +1,6 @@
 """Measurements that can be trusted: time, memory, size, shares, the limits of this machine."""
 
-from kit.measure.limits import Machine, machine, read_gb_s
+from kit.measure.limits import Machine, fastest, machine, read_gb_s
 from kit.measure.memory import peak_memory, size_mb
 from kit.measure.shares import accuracy, calibration, ece, lead
 from kit.measure.timing import Timing, compare, ratio, timeit
@@ -12,6 +12,7 @@ __all__ = [
     "calibration",
     "compare",
     "ece",
+    "fastest",
     "lead",
     "machine",
     "peak_memory",

@@ -121,7 +121,7 @@ def _caches_kb() -> dict[str, int]:
     return found
 
 
-def _best(work: Callable[[], object], seconds: float) -> float:
+def fastest(work: Callable[[], object], seconds: float) -> float:
     """Seconds of the fastest run: what the hardware can do when nothing disturbs it."""
     work()
     best, end = float("inf"), time.perf_counter() + seconds
@@ -148,7 +148,7 @@ def read_gb_s(kb: int, threads: int, seconds: float = 0.2) -> float:
             np.bitwise_or.reduce(a)
 
     with ThreadPoolExecutor(threads) as pool:
-        best = _best(lambda: list(pool.map(read, arrays)), seconds)
+        best = fastest(lambda: list(pool.map(read, arrays)), seconds)
     return words * 8 * threads * again / best / 1e9
 
 
@@ -166,7 +166,7 @@ def _matmul_gops(shape: tuple[int, int, int], seconds: float = 0.3) -> dict[str,
     with torch.inference_mode():
         for name, kind in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
             a, b = torch.ones(m, k, dtype=kind), torch.ones(n, k, dtype=kind).T
-            speed[name] = _best(lambda a=a, b=b: a @ b, seconds)
+            speed[name] = fastest(lambda a=a, b=b: a @ b, seconds)
     values = [
         helper.make_tensor_value_info("a", TensorProto.UINT8, [m, k]),
         helper.make_tensor_value_info("y", TensorProto.INT32, [m, n]),
@@ -179,7 +179,7 @@ def _matmul_gops(shape: tuple[int, int, int], seconds: float = 0.3) -> dict[str,
     options.intra_op_num_threads = _cores()
     int8 = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     x = {"a": np.ones((m, k), np.uint8)}
-    speed["int8"] = _best(lambda: int8.run(None, x), seconds)
+    speed["int8"] = fastest(lambda: int8.run(None, x), seconds)
     return {name: 2 * m * k * n / s / 1e9 for name, s in speed.items()}
 
 
