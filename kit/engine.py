@@ -19,6 +19,43 @@ import numpy as np
 from kit import models
 
 
+class _Pool:
+    """What was decided about the threads of this process."""
+
+    shared = False  # one pool for all sessions
+    fixed = False  # a session was opened: it cannot change any more
+
+
+def share_threads(threads: int = 2) -> None:
+    """From now on all sessions of this process take turns on one pool of threads.
+
+    Threads that wait keep a core busy for a while. That is right for a session alone; where two take turns,
+    such as a target and its draft, the threads of one are in the way of the other.
+
+    Args:
+        threads: of the pool. ``threads`` and ``spin`` of a session are not used any more.
+
+    Raises:
+        RuntimeError: a session was opened before.
+    """
+    if _Pool.shared:
+        return
+    if _Pool.fixed:
+        raise RuntimeError(
+            "share_threads() must come before the first session is opened: restart the kernel, and call it "
+            "first."
+        )
+    import onnxruntime as ort
+
+    ort.set_global_thread_pool_sizes(threads, 1)
+    _Pool.shared = True
+
+
+def shares_threads() -> bool:
+    """Whether ``share_threads`` was called."""
+    return _Pool.shared
+
+
 def session_options(threads: int = 2, spin: bool = True) -> Any:
     """``onnxruntime.SessionOptions`` as all sessions of the kit have them; arguments as for ``session``.
 
@@ -27,9 +64,12 @@ def session_options(threads: int = 2, spin: bool = True) -> Any:
     import onnxruntime as ort
 
     settings = ort.SessionOptions()
+    settings.log_severity_level = 3
+    if _Pool.shared:
+        settings.use_per_session_threads = False
+        return settings
     settings.intra_op_num_threads = threads
     settings.inter_op_num_threads = 1
-    settings.log_severity_level = 3
     settings.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
     return settings
 
@@ -41,7 +81,8 @@ def session(path: str | Path | bytes, threads: int = 2, spin: bool = True, **opt
         path: the ``.onnx`` file, or a model in memory (``model.SerializeToString()``).
         threads: threads inside one operator. More than the machine has cores makes it slower.
         spin: threads that wait keep a core busy for a while, so that they are back at once. Fastest for a
-            session alone; where several sessions take turns, each then slows down the next.
+            session alone; where several sessions take turns, each then slows down the next: see
+            ``share_threads``.
         options: further attributes of ``onnxruntime.SessionOptions``, such as
             ``graph_optimization_level``.
 
@@ -61,7 +102,11 @@ def session(path: str | Path | bytes, threads: int = 2, spin: bool = True, **opt
     for name, value in options.items():
         setattr(settings, name, value)
     model = path if isinstance(path, bytes) else str(path)
+    _Pool.fixed = True
     return ort.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
+
+
+CHUNKS = 24  # numbers of tokens for which ``extend`` keeps what is bound
 
 
 class ContextFull(ValueError):
@@ -86,6 +131,8 @@ class Engine:
         pasts: tokens in each row of the cache, int64 [rows].
         layers, heads, head_size: shape of the cache, read from the graph.
         vocab: number of tokens.
+        hidden_size: width of the graph's output ``hidden``, what the last layer reads; 0 if it has none.
+        hidden: that output of the last call, float32 [tokens, hidden_size], valid as long as its logits.
         cache_bytes: size of the whole cache in bytes.
 
     Raises:
@@ -110,7 +157,8 @@ class Engine:
             raise ValueError(f"the graph has no past_key_values inputs, so no KV cache; it has: {names}.")
         _, self.heads, _, self.head_size = pasts[0].shape
         self.layers, self.context, self.rows, self.threads = len(pasts) // 2, context, rows, threads
-        self.vocab = self.session.get_outputs()[0].shape[-1]
+        widths = {o.name: o.shape[-1] for o in self.session.get_outputs()}
+        self.vocab, self.hidden_size = widths["logits"], widths.get("hidden", 0)
         self.pasts = np.zeros(rows, np.int64)
         shape = (rows, self.heads, context, self.head_size)
         kind = np.int8 if pasts[0].type == "tensor(int8)" else np.float32
@@ -119,8 +167,10 @@ class Engine:
         self.cache_bytes = sum(a.nbytes for a in self._cache.values())
         self._mask = np.ones((1, context), np.int64)
         self._tokens = np.zeros((rows, 1), np.int64)
-        self._logits = np.empty((rows, 1, self.vocab), np.float32)
+        self._fetched = self._outputs(rows, 1)
         self._bound: dict[int, Any] = {}  # by number of rows: bound once, for every step
+        self._chunks: dict[int, Any] = {}  # by number of tokens: bound once, for every ``extend``
+        self.hidden = np.empty((0, self.hidden_size), np.float32)
 
     @property
     def past(self) -> int:
@@ -131,14 +181,22 @@ class Engine:
     def past(self, tokens: int) -> None:
         self.pasts[0] = tokens
 
-    def _bind(self, ids: np.ndarray, logits: np.ndarray, first: int = 0) -> Any:
-        """Tell ONNX Runtime where everything is, from row ``first`` on: ids int64 [rows, tokens]; logits
-        float32 [rows, tokens, vocab]. The mask is left out: it grows with each call."""
+    def _outputs(self, rows: int, tokens: int) -> dict[str, np.ndarray]:
+        """Room for what a call returns: ``logits``, and ``hidden`` if the graph has it."""
+        widths = {"logits": self.vocab} | ({"hidden": self.hidden_size} if self.hidden_size else {})
+        return {name: np.empty((rows, tokens, width), np.float32) for name, width in widths.items()}
+
+    def _bind(self, fed: dict[str, np.ndarray], fetched: dict[str, np.ndarray], first: int = 0) -> Any:
+        """Tell ONNX Runtime where everything is, from row ``first`` on: ``input_ids`` int64 [rows, tokens],
+        what else the graph reads, and what it returns. The mask is left out: it grows with each call."""
         io = self.session.io_binding()
-        io.bind_input("input_ids", "cpu", 0, np.int64, ids.shape, ids.ctypes.data)
-        io.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
+        for name, array in fed.items():
+            io.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+        for name, array in fetched.items():
+            io.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+        rows = len(fed["input_ids"])
         for name, whole in self._cache.items():
-            array = whole[first : first + len(ids)]
+            array = whole[first : first + rows]
             present = name.replace("past_key_values", "present")
             io.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
             io.bind_output(present, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
@@ -189,10 +247,43 @@ class Engine:
         total = self.pasts[row : row + 1] + len(ids)
         self._room(total, len(ids))
         tokens = np.array([ids], np.int64)  # [1, n]
-        logits = np.empty((1, len(ids), self.vocab), np.float32)
-        self._run(self._bind(tokens, logits, row), total)
+        fetched = self._outputs(1, len(ids))
+        self._run(self._bind({"input_ids": tokens}, fetched, row), total)
         self.pasts[row] = total[0]
-        return logits[0]
+        return self._returned(fetched)[0]
+
+    def _returned(self, fetched: dict[str, np.ndarray]) -> np.ndarray:
+        """Keep ``hidden`` of the call, return its logits."""
+        if self.hidden_size:
+            self.hidden = fetched["hidden"].reshape(-1, self.hidden_size)
+        return fetched["logits"]
+
+    def extend(self, ids: Sequence[int], features: np.ndarray | None = None) -> np.ndarray:
+        """As ``forward`` in row 0, for a few tokens and often: what it returns is valid until the next call
+        with as many tokens.
+
+        Args:
+            ids: tokens.
+            features: for a graph that reads ``features``, float32 [len(ids), hidden_size].
+        """
+        n = len(ids)
+        totals = self.pasts[:1] + n
+        self._room(totals, n)
+        if n not in self._chunks:
+            if len(self._chunks) == CHUNKS:  # long texts come once: do not keep room for all of them
+                self._chunks.pop(max(self._chunks))
+            fed: dict[str, np.ndarray] = {"input_ids": np.empty((1, n), np.int64)}
+            if features is not None:
+                fed["features"] = np.empty((1, n, self.hidden_size), np.float32)
+            fetched = self._outputs(1, n)
+            self._chunks[n] = fed, fetched, self._bind(fed, fetched)
+        fed, fetched, io = self._chunks[n]
+        fed["input_ids"][0] = ids
+        if features is not None:
+            fed["features"][0] = features
+        self._run(io, totals)
+        self.pasts[:1] = totals
+        return self._returned(fetched)[0]
 
     def prefill(self, ids: Sequence[int], row: int = 0) -> np.ndarray:
         """Read a prompt after what the row already holds. Returns the last token's logits, [vocab]."""
@@ -219,10 +310,10 @@ class Engine:
         tokens = np.zeros((len(prompts), lengths.max()), np.int64)  # [prompts, longest]
         for i, ids in enumerate(prompts):
             tokens[i, : len(ids)] = ids
-        logits = np.empty((*tokens.shape, self.vocab), np.float32)
-        self._run(self._bind(tokens, logits), lengths)
+        fetched = self._outputs(*tokens.shape)
+        self._run(self._bind({"input_ids": tokens}, fetched), lengths)
         self.pasts[: len(prompts)] = lengths
-        return logits[np.arange(len(prompts)), lengths - 1]
+        return self._returned(fetched)[np.arange(len(prompts)), lengths - 1]
 
     def step(self, token: int) -> np.ndarray:
         """Read one token in row 0. Returns its logits, [vocab], valid until the next step."""
@@ -244,11 +335,12 @@ class Engine:
         totals = self.pasts[:n] + 1
         self._room(totals, 1)
         self._tokens[:n, 0] = tokens
+        fetched = {name: array[:n] for name, array in self._fetched.items()}
         if n not in self._bound:
-            self._bound[n] = self._bind(self._tokens[:n], self._logits[:n])
+            self._bound[n] = self._bind({"input_ids": self._tokens[:n]}, fetched)
         self._run(self._bound[n], totals)
         self.pasts[:n] = totals
-        return self._logits[:n, 0]
+        return self._returned(fetched)[:, 0]
 
     def generate(self, ids: Sequence[int], n: int = 100, eos: int | None = 2) -> Iterator[int]:
         """Yield up to ``n`` new tokens after ``ids``, the most likely one each time (greedy).

@@ -106,6 +106,24 @@ def test_past_counts_and_can_be_taken_back(engine, prompts):
     np.testing.assert_array_equal(engine.step(10), expected)
 
 
+def test_extend_is_forward_with_buffers_that_stay(engine, prompts):
+    ids = prompts[0][:40]
+    engine.reset()
+    expected = engine.forward(ids).copy()
+    for size in (1, 3, 7):
+        engine.reset()
+        got = [engine.extend(ids[i : i + size]).copy() for i in range(0, len(ids), size)]
+        np.testing.assert_allclose(np.concatenate(got), expected, atol=2e-3)
+    for n in range(1, 40):  # more numbers of tokens than it keeps buffers for
+        engine.reset()
+        np.testing.assert_allclose(engine.extend(ids[:n]), expected[:n], atol=2e-3)
+    engine.past = engine.context - 1
+    with pytest.raises(ContextFull):
+        engine.extend(ids[:2])
+    assert engine.past == engine.context - 1
+    assert engine.hidden_size == 0  # the graph does not show its hidden states
+
+
 def test_shape_comes_from_the_graph(engine):
     assert (engine.layers, engine.heads, engine.head_size, engine.vocab) == (30, 3, 64, 49152)
     assert engine.cache_bytes == 30 * 2 * 3 * 96 * 64 * 4

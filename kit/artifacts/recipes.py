@@ -92,6 +92,9 @@ RECIPES: dict[str, Recipe] = {
         Recipe("smollm2.fast", "smollm2.fast.onnx", "kit.decode.builders:build_fast",
                ("smollm2.int4", "smollm2.fp32"), 25, 110,
                ("kit.decode.sampling", "kit.quantize.by_hand", "prompts.txt")),
+        Recipe("smollm2.drafts", "smollm2.drafts", "kit.speculate.builders:build_drafts", ("smollm2.hf",),
+               15, 75, (*_GRAPHS, "kit.speculate.graphs", "kit.speculate.stored",
+                        "kit/speculate/drafts.safetensors")),
     )
 }
 # fmt: on
