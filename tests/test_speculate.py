@@ -16,7 +16,7 @@ from kit.speculate import Adaptive, Costs, DraftError, Guess, NGram, Plan, round
 from kit.speculate.accept import draw, verify_greedy, verify_sampled
 
 NEAR_TIE = 1e-3  # logits this close may swap places between reading one token and several
-NEW = 24  # tokens for each prompt
+NEW = 12  # tokens for each prompt
 LENGTHS = (1, 4, 8)
 
 
@@ -361,6 +361,16 @@ def test_adaptive_comes_back():
             n = rule.plan().n
             rule.learn(speculate.Round((0,), n, n if right else 0, 0, 0))
         assert (rule.best()[0] > 0) == right
+
+
+def test_adaptive_believes_the_clock():
+    """Costs promise a gain; by the clock guessing is slower: it stops, and seldom tries again."""
+    rule, guessed = Adaptive(Costs(0.1, tuple(10 * (1 + 0.1 * k) for k in range(9)))), []
+    for _ in range(300):
+        n = rule.plan().n
+        guessed.append(n > 0)
+        rule.learn(speculate.Round((0,), n, min(n, 1), 50.0 * (n > 0), 10.0))
+    assert sum(guessed[20:]) <= 8
 
 
 # ---- n-grams

@@ -28,6 +28,10 @@ class Seen(Protocol):
     def guessed(self) -> int: ...
     @property
     def kept(self) -> int: ...
+    @property
+    def draft_ms(self) -> float: ...
+    @property
+    def target_ms(self) -> float: ...
 
 
 class Length(Protocol):
@@ -103,6 +107,7 @@ class Costs:
 
 
 PATIENCE = 8, 128  # rounds without a guess before the first trial, and at most
+TRIALS = 4  # rounds with guesses before the clock is believed
 UNKNOWN = 0.5  # chance that a guess stands, before any was seen
 
 
@@ -132,6 +137,8 @@ class Adaptive:
         self.tried, self.stood = [0.0] * self.longest, [0.0] * self.longest
         self._idle, self._patience = 0, PATIENCE[0]
         self._best = self.best()
+        self._plain_ms = self.costs.target_ms(1)
+        self._brought, self._spent, self._guessed = 0.0, 0.0, 0
 
     def accepted(self) -> list[float]:
         """Chance of each place: what was counted there, and the place before it as if seen twice."""
@@ -154,7 +161,7 @@ class Adaptive:
 
     def plan(self) -> Plan:
         n, rate = self._best
-        if n == 0:
+        if n == 0 or self._slower():
             self._idle += 1
             if self._idle < self._patience:
                 return Plan(0)
@@ -164,9 +171,18 @@ class Adaptive:
         marginal = self.costs.target_ms(n + 1) - self.costs.target_ms(n)
         return Plan(n, rate * marginal)
 
+    def _slower(self) -> bool:
+        """Whether guessing was slower than plain decoding, by the clock: rehearsals can be wrong."""
+        return self._guessed >= TRIALS and self._brought * self._plain_ms < self._spent
+
     def learn(self, seen: Seen) -> None:
+        ms = seen.draft_ms + seen.target_ms
         if seen.guessed == 0:
+            self._plain_ms += (1 - self.memory) * (ms - self._plain_ms) if ms else 0
             return
+        self._brought = self.memory * self._brought + seen.kept + 1
+        self._spent = self.memory * self._spent + ms
+        self._guessed += 1
         for place in range(min(seen.kept + 1, seen.guessed, self.longest)):  # those that were looked at
             self.tried[place] = self.memory * self.tried[place] + 1
             self.stood[place] = self.memory * self.stood[place] + (place < seen.kept)
