@@ -1,4 +1,4 @@
-"""One ONNX Runtime session, run as fast as it can be: prefill, step, and one KV cache that stays in place.
+"""A decoder with a KV cache that stays in place: prefill and step.
 
 A decoder reads a prompt once (*prefill*) and then makes one token at a time (*step*). Both need the
 keys and values of all tokens so far: the KV cache. The graphs of this kit (GroupQueryAttention) write
@@ -9,104 +9,15 @@ The cache has a row for each conversation; chapter 07 fills several.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import cache
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kit import models
+from kit.engine.sessions import session
 
-
-class _Pool:
-    """What was decided about the threads of this process."""
-
-    shared = False  # one pool for all sessions
-    fixed = False  # a session was opened: it cannot change any more
-
-
-def share_threads(threads: int = 2) -> None:
-    """From now on all sessions of this process take turns on one pool of threads.
-
-    Threads that wait keep a core busy for a while. That is right for a session alone; where two take turns,
-    such as a target and its draft, the threads of one are in the way of the other.
-
-    Args:
-        threads: of the pool. ``threads`` and ``spin`` of a session are not used any more.
-
-    Raises:
-        RuntimeError: a session was opened before.
-    """
-    if _Pool.shared:
-        return
-    if _Pool.fixed:
-        raise RuntimeError(
-            "share_threads() must come before the first session is opened: restart the kernel, and call it "
-            "first."
-        )
-    import onnxruntime as ort
-
-    ort.set_global_thread_pool_sizes(threads, 1)
-    _Pool.shared = True
-
-
-def shares_threads() -> bool:
-    """Whether ``share_threads`` was called."""
-    return _Pool.shared
-
-
-def session_options(threads: int = 2, spin: bool = True) -> Any:
-    """``onnxruntime.SessionOptions`` as all sessions of the kit have them; arguments as for ``session``.
-
-    Without a number of threads ONNX Runtime pins its threads to cores, and torch beside it waits for them.
-    """
-    import onnxruntime as ort
-
-    settings = ort.SessionOptions()
-    settings.log_severity_level = 3
-    if _Pool.shared:
-        settings.use_per_session_threads = False
-        return settings
-    settings.intra_op_num_threads = threads
-    settings.inter_op_num_threads = 1
-    settings.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
-    return settings
-
-
-def session(path: str | Path | bytes, threads: int = 2, spin: bool = True, **options: Any) -> Any:
-    """Open an ONNX model for running on the CPU.
-
-    Args:
-        path: the ``.onnx`` file, or a model in memory (``model.SerializeToString()``).
-        threads: threads inside one operator. More than the machine has cores makes it slower.
-        spin: threads that wait keep a core busy for a while, so that they are back at once. Fastest for a
-            session alone; where several sessions take turns, each then slows down the next: see
-            ``share_threads``.
-        options: further attributes of ``onnxruntime.SessionOptions``, such as
-            ``graph_optimization_level``.
-
-    Returns:
-        An ``onnxruntime.InferenceSession``.
-
-    Raises:
-        FileNotFoundError: no such file.
-    """
-    if not isinstance(path, bytes) and not Path(path).is_file():
-        raise FileNotFoundError(
-            f"no ONNX file at {path}. Artifacts of the kit are built by kit.artifacts.get(name)."
-        )
-    import onnxruntime as ort
-
-    settings = session_options(threads, spin)
-    for name, value in options.items():
-        setattr(settings, name, value)
-    model = path if isinstance(path, bytes) else str(path)
-    _Pool.fixed = True
-    return ort.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
-
-
-CHUNKS = 24  # numbers of tokens for which ``extend`` keeps what is bound
+KEPT = 24  # tokens in a call of ``extend`` up to which it keeps what is bound
 
 
 class ContextFull(ValueError):
@@ -269,21 +180,23 @@ class Engine:
         n = len(ids)
         totals = self.pasts[:1] + n
         self._room(totals, n)
-        if n not in self._chunks:
-            if len(self._chunks) == CHUNKS:  # long texts come once: do not keep room for all of them
-                self._chunks.pop(max(self._chunks))
-            fed: dict[str, np.ndarray] = {"input_ids": np.empty((1, n), np.int64)}
-            if features is not None:
-                fed["features"] = np.empty((1, n, self.hidden_size), np.float32)
-            fetched = self._outputs(1, n)
-            self._chunks[n] = fed, fetched, self._bind(fed, fetched)
-        fed, fetched, io = self._chunks[n]
+        fed, fetched, io = self._chunks.get(n) or self._chunk(n, features is not None)
+        if n <= KEPT:  # longer texts come once
+            self._chunks[n] = fed, fetched, io
         fed["input_ids"][0] = ids
         if features is not None:
             fed["features"][0] = features
         self._run(io, totals)
         self.pasts[:1] = totals
         return self._returned(fetched)[0]
+
+    def _chunk(self, n: int, features: bool) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], Any]:
+        """Room for ``n`` tokens in row 0 and for what they bring, bound."""
+        fed: dict[str, np.ndarray] = {"input_ids": np.empty((1, n), np.int64)}
+        if features:
+            fed["features"] = np.empty((1, n, self.hidden_size), np.float32)
+        fetched = self._outputs(1, n)
+        return fed, fetched, self._bind(fed, fetched)
 
     def prefill(self, ids: Sequence[int], row: int = 0) -> np.ndarray:
         """Read a prompt after what the row already holds. Returns the last token's logits, [vocab]."""
@@ -342,32 +255,26 @@ class Engine:
         self.pasts[:n] = totals
         return self._returned(fetched)[:, 0]
 
-    def generate(self, ids: Sequence[int], n: int = 100, eos: int | None = 2) -> Iterator[int]:
-        """Yield up to ``n`` new tokens after ``ids``, the most likely one each time (greedy).
+    def generate(
+        self,
+        ids: Sequence[int],
+        n: int = 100,
+        eos: int | None = 2,
+        pick: Callable[[np.ndarray], Any] = np.argmax,
+    ) -> Iterator[int]:
+        """Yield up to ``n`` new tokens after ``ids``.
 
         Args:
             ids: the prompt; see ``chat_ids``.
             n: most tokens to make.
             eos: the token that ends an answer (SmolLM2: 2); it is not yielded. ``None``: never stop.
+            pick: logits [vocab] -> the next token; the most likely one if left out (greedy).
         """
         logits = self.prefill(ids)
         for made in range(n):
-            token = int(logits.argmax())
+            token = int(pick(logits))
             if token == eos:
                 return
             yield token
             if made < n - 1:
                 logits = self.step(token)
-
-
-@cache
-def tokenizer() -> Any:
-    """SmolLM2's tokenizer, loaded once."""
-    return models.smollm2_tokenizer()
-
-
-def chat_ids(question: str) -> list[int]:
-    """Tokens of a question in SmolLM2's chat format, ready for ``Engine.prefill``."""
-    message = [{"role": "user", "content": question}]
-    text = tokenizer().apply_chat_template(message, add_generation_prompt=True, tokenize=False)
-    return tokenizer()(text, add_special_tokens=False).input_ids  # the template wrote the first token
