@@ -126,6 +126,14 @@ def test_packed_size():
     assert q.affine_int8(W, 1).nbytes == 128 * 96 + 96 * (4 + 1)
 
 
+@given(st.integers(1, 70), st.integers(1, 5), st.integers(0, 99))
+def test_packing_loses_no_code(inputs, outputs, seed):
+    w = np.random.default_rng(seed).normal(size=(inputs, outputs)).astype(np.float32)
+    made = q.block_nbits(w, 4)
+    assert made.packed.nbytes * 2 == made.codes.size
+    np.testing.assert_array_equal(q.unpack4(made.packed), made.codes)
+
+
 def test_odd_sizes_are_padded_and_cut_again():
     w = W[:50, :7]
     got = q.block_nbits(w, 8, 32)

@@ -10,7 +10,7 @@
 - ``figures``, ``tables`` and ``sentences``: what a result looks like, and what it says
 """
 
-from kit.decode.decoder import GREEDY, Answer, Decoder, Piece, common, generate_without_cache, prompt_ids
+from kit.decode.decoder import EOS, GREEDY, Answer, Decoder, Piece, common, generate_without_cache, prompt_ids
 from kit.decode.engines import Speed, engines
 from kit.decode.figures import (
     chances,
@@ -38,7 +38,7 @@ from kit.decode.roofline import (
     weights,
     work_of,
 )
-from kit.decode.sampling import Picker, Sampling, nucleus, penalise, probabilities
+from kit.decode.sampling import Picker, Sampling, draw, nucleus, penalise, probabilities
 from kit.decode.sentences import (
     cache_gain,
     read_engines,
@@ -53,6 +53,7 @@ from kit.decode.tables import boxes_table, claims_table, device_table, int8_kv_t
 from kit.decode.text import TextStream, stop_sequences, token_bytes
 
 __all__ = [
+    "EOS",
     "GREEDY",
     "Answer",
     "Decoder",
@@ -73,6 +74,7 @@ __all__ = [
     "common",
     "conversation_mb",
     "device_table",
+    "draw",
     "engine_bars",
     "engines",
     "generate_without_cache",

@@ -43,7 +43,7 @@ def build_fast(out: Path, int4: Path, fp32: Path) -> None:
     model = onnx.load(int4)
     at, node = next((i, n) for i, n in enumerate(model.graph.node) if "logits" in n.output)
     constants = {
-        "last.codes": q.codes[..., 0::2] | (q.codes[..., 1::2] << 4),
+        "last.codes": q.packed,
         "last.scale": q.scale[..., 0].reshape(-1).astype(np.float32),
     }
     model.graph.initializer.extend(numpy_helper.from_array(v, n) for n, v in constants.items())

@@ -113,6 +113,13 @@ def nucleus(p: np.ndarray, top_p: float) -> np.ndarray:
     return out / out.sum()
 
 
+def draw(p: np.ndarray, rng: np.random.Generator) -> int:
+    """A token drawn from probabilities [vocab]."""
+    token = int(np.searchsorted(np.cumsum(p), rng.random(), "right"))
+    # rounding may leave the sum below 1: then the last token that has a chance
+    return token if token < len(p) else int(np.flatnonzero(p)[-1])
+
+
 class Picker:
     """Chooses the tokens of one answer: keeps the random numbers, and what was used.
 
@@ -132,10 +139,7 @@ class Picker:
         if self.sampling.temperature == 0:
             token = int(logits.argmax())
         else:
-            chosen = np.searchsorted(
-                np.cumsum(probabilities(logits, self.sampling)), self._rng.random(), "right"
-            )
-            token = min(int(chosen), len(logits) - 1)
+            token = draw(probabilities(logits, self.sampling), self._rng)
         if self.sampling.repetition_penalty != 1:
             self._used.add(token)
         return token

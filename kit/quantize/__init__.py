@@ -24,6 +24,7 @@ from kit.quantize.by_hand import (
     relative_error,
     rounded,
     symmetric_int8,
+    unpack4,
 )
 from kit.quantize.exam import (
     Exam,
@@ -146,6 +147,7 @@ __all__ = [
     "symmetric_int8",
     "tables_int8",
     "to_fp16",
+    "unpack4",
     "weights_int8_dynamic",
     "weights_nbits",
     "where_the_bytes_are",

@@ -38,6 +38,18 @@ class Quantized:
         return w.reshape(outputs, -1)[:, :inputs].T
 
     @property
+    def packed(self) -> np.ndarray:
+        """Codes as ONNX Runtime's ``MatMulNBits`` stores them, uint8: two codes of 4 bits in a byte, the
+        first in its low half; codes of 8 bits as they are.
+
+        Raises:
+            ValueError: other numbers of bits.
+        """
+        if self.bits not in (4, 8):
+            raise ValueError(f"codes of 4 or 8 bits can be packed, not of {self.bits}.")
+        return self.codes if self.bits == 8 else self.codes[..., 0::2] | (self.codes[..., 1::2] << 4)
+
+    @property
     def nbytes(self) -> int:
         """Bytes once packed: the codes, and float32 scales. A zero point costs one byte a scale."""
         zeros = 0 if isinstance(self.zero, int) else self.zero.size
@@ -106,6 +118,11 @@ def block_nbits(w: np.ndarray, bits: int, block: int = 32) -> Quantized:
     blocks = np.ascontiguousarray(padded.T).reshape(outputs, -1, block)  # [outputs, blocks, block]
     scale = _steps(blocks, bits)
     return Quantized(_codes(blocks, scale, bits), scale, 2 ** (bits - 1), bits, w.shape)
+
+
+def unpack4(packed: np.ndarray) -> np.ndarray:
+    """Codes of 4 bits out of ``Quantized.packed``: uint8 [..., n] -> [..., 2 n]."""
+    return np.stack([packed & 15, packed >> 4], -1).reshape(*packed.shape[:-1], -1)
 
 
 def rounded(w: np.ndarray, bits: int, scales: str = "blocks", block: int = 32) -> Quantized:

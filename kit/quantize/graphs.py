@@ -66,9 +66,7 @@ class _Edit:
         widens them when it opens the file."""
         if name + ".codes" not in self.constants:
             q = block_nbits(w, bits, size)
-            self.constant(
-                name + ".codes", q.codes if bits == 8 else q.codes[..., 0::2] | (q.codes[..., 1::2] << 4)
-            )
+            self.constant(name + ".codes", q.packed)
             half = self.constant(name + ".half", q.scale[..., 0].astype(np.float16))
             self.add("Cast", [half], name + ".scale", to=onnx.TensorProto.FLOAT)
         return [name + ".codes", name + ".scale"]

@@ -10,8 +10,8 @@ guess
 - ``figures``, ``tables`` and ``sentences``: what a result looks like, and what it says
 """
 
-from kit.speculate.accept import draw, verify_greedy, verify_sampled
-from kit.speculate.core import Draft, DraftError, Guess, Round, rounds
+from kit.speculate.accept import verify_greedy, verify_sampled
+from kit.speculate.core import Draft, DraftError, Guess, Round, Target, rounds
 from kit.speculate.drafts import Head, NGram, SmallModel
 from kit.speculate.faraway import Faraway
 from kit.speculate.figures import (
@@ -27,7 +27,7 @@ from kit.speculate.figures import (
     speeds,
 )
 from kit.speculate.kinds import kinds
-from kit.speculate.lengths import Adaptive, Costs, Fixed, Length, Plan
+from kit.speculate.lengths import Adaptive, Costs, Fixed, Length
 from kit.speculate.opened import DRAFTS, open_draft, open_target
 from kit.speculate.race import (
     Told,
@@ -46,8 +46,8 @@ from kit.speculate.race import (
 from kit.speculate.sentences import (
     larger,
     read_checks,
+    read_first,
     read_formula,
-    read_places,
     read_precision,
     read_rtt,
     read_same,
@@ -60,7 +60,6 @@ from kit.speculate.theory import (
     most_rtt_ms,
     paper_speedup,
     speedup,
-    tokens_by_place,
 )
 
 __all__ = [
@@ -75,9 +74,9 @@ __all__ = [
     "Head",
     "Length",
     "NGram",
-    "Plan",
     "Round",
     "SmallModel",
+    "Target",
     "Told",
     "Way",
     "acceptance",
@@ -93,7 +92,6 @@ __all__ = [
     "costs",
     "distributions",
     "draft_table",
-    "draw",
     "expected_tokens",
     "gain",
     "gain_by_length",
@@ -108,8 +106,8 @@ __all__ = [
     "predicted",
     "race",
     "read_checks",
+    "read_first",
     "read_formula",
-    "read_places",
     "read_precision",
     "read_rtt",
     "read_same",
@@ -121,7 +119,6 @@ __all__ = [
     "speedup",
     "tell",
     "tokens_a_round",
-    "tokens_by_place",
     "tokens_per_s",
     "verify_greedy",
     "verify_sampled",

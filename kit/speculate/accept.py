@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from kit.decode import draw
+
 
 def verify_greedy(guess: Sequence[int], logits: np.ndarray) -> tuple[int, int]:
     """How many guesses are what the target would have written, and the token that it writes next.
@@ -42,8 +44,3 @@ def verify_sampled(
             missing = np.maximum(p[i] - q[i], 0)  # what the draft says too seldom
             return i, draw(missing / missing.sum(), rng)
     return len(guess), draw(p[len(guess)], rng)
-
-
-def draw(p: np.ndarray, rng: np.random.Generator) -> int:
-    """A token drawn from probabilities [vocab]."""
-    return min(int(np.searchsorted(np.cumsum(p), rng.random(), "right")), int(np.flatnonzero(p)[-1]))

@@ -15,10 +15,9 @@ from typing import Protocol
 
 import numpy as np
 
-from kit.decode import GREEDY, Sampling, penalise, probabilities
-from kit.decode.decoder import EOS
-from kit.speculate.accept import draw, verify_greedy, verify_sampled
-from kit.speculate.lengths import Fixed, Length, Plan
+from kit.decode import EOS, GREEDY, Sampling, penalise, probabilities
+from kit.speculate.accept import verify_greedy, verify_sampled
+from kit.speculate.lengths import Fixed, Length
 
 
 @dataclass(frozen=True)
@@ -69,8 +68,12 @@ class Draft(Protocol):
         [tokens, hidden_size]; width 0 if the target does not show them."""
         ...
 
-    def propose(self, text: Sequence[int], plan: Plan, sampling: Sampling, rng: np.random.Generator) -> Guess:
-        """Guess at most ``plan.n`` tokens after ``text``; draw them as ``sampling`` says."""
+    def propose(self, text: Sequence[int], n: int, sampling: Sampling, rng: np.random.Generator) -> Guess:
+        """Guess at most ``n`` tokens after ``text``, and draw them as ``sampling`` says.
+
+        A draft may stop early, but only by what it knows before it draws a token: dropping one because it
+        turned out to be unlikely would change what is written.
+        """
         ...
 
 
@@ -124,61 +127,55 @@ def rounds(
     """
     rule = _rule(length, target)
     _check(target, draft, ids, n)
-    rng, text = np.random.default_rng(sampling.seed), list(ids)
+    rng, text, guess = np.random.default_rng(sampling.seed), list(ids), Guess(())
     target.reset()
-    draft.begin(ids)
     start = time.perf_counter()
-    logits = target.forward(ids)  # [len(ids), vocab]
-    draft.seen(target.hidden)
-    kept, token = _verify((), None, logits[-1:], text, sampling, rng)
-    guess, drafted, left = Guess(()), start, n
+    draft.begin(ids)
+    drafted = time.perf_counter()
+    logits = target.forward(ids)[-1:]  # [1, vocab]
+    read = target.hidden  # of all tokens that the target read in this round
     while True:
+        kept, token = _verify(guess, logits, text, sampling, rng)
+        target.past -= len(guess.tokens) - kept  # what did not stand is forgotten
+        draft.seen(read[: len(read) - len(guess.tokens) + kept])
         new = (*guess.tokens[:kept], token)
         over = eos in new
         new = new[: new.index(eos)] if over else new
         ended = time.perf_counter()
         step = Round(new, len(guess.tokens), kept, 1000 * (drafted - start), 1000 * (ended - drafted))
-        rule.learn(step)
-        left -= len(new)
+        if len(text) > len(ids):  # the prompt's round teaches nothing
+            rule.learn(step)
         text += new
         yield step
-        room = target.context - target.past - 1
+        left, room = len(ids) + n - len(text), target.context - target.past - 1
         if over or left < 1 or room < 0:
             return
-        start = time.perf_counter()
-        plan = rule.plan()
-        most = min(plan.n, left - 1, room)  # the last token is the target's own
-        guess = Guess(())
+        start, guess = time.perf_counter(), Guess(())
+        most = min(rule.guesses(), left - 1, room)  # the last token is the target's own
         if most > 0:
-            guess = draft.propose(text, Plan(most, plan.least), sampling, rng)
+            guess = draft.propose(text, most, sampling, rng)
             _check_guess(guess, most, target.vocab)
         drafted = time.perf_counter()
         logits = target.extend([text[-1], *guess.tokens])  # [1 + guesses, vocab]
-        kept, token = _verify(guess.tokens, guess.q, logits, text, sampling, rng)
-        target.past -= len(guess.tokens) - kept  # what did not stand is forgotten
-        draft.seen(target.hidden[: kept + 1])
+        read = target.hidden
 
 
 def _verify(
-    guess: Sequence[int],
-    q: np.ndarray | None,
-    logits: np.ndarray,
-    text: Sequence[int],
-    sampling: Sampling,
-    rng: np.random.Generator,
+    guess: Guess, logits: np.ndarray, text: Sequence[int], sampling: Sampling, rng: np.random.Generator
 ) -> tuple[int, int]:
     """How many guesses stand, and the token after them."""
+    tokens, q = list(guess.tokens), guess.q
     if sampling.repetition_penalty != 1:
         logits = np.stack(
-            [penalise(row, {*text, *guess[:i]}, sampling.repetition_penalty) for i, row in enumerate(logits)]
+            [penalise(row, {*text, *tokens[:i]}, sampling.repetition_penalty) for i, row in enumerate(logits)]
         )
     if sampling.temperature == 0:
-        return verify_greedy(guess, logits)
+        return verify_greedy(tokens, logits)
     p = np.stack([probabilities(row, sampling) for row in logits])
     if q is None:  # the draft was sure: all its probability is on the guess
-        q = np.zeros((len(guess), p.shape[1]))
-        q[np.arange(len(guess)), list(guess)] = 1
-    return verify_sampled(guess, q, p, rng)
+        q = np.zeros((len(tokens), p.shape[1]))
+        q[np.arange(len(tokens)), tokens] = 1
+    return verify_sampled(tokens, q, p, rng)
 
 
 def _rule(length: int | Length, target: Target) -> Length:
@@ -225,6 +222,3 @@ def _check_guess(guess: Guess, most: int, vocab: int) -> None:
         raise DraftError(
             "the draft proposed a token to which its own q gives no chance: it was not drawn from q."
         )
-
-
-__all__ = ["Draft", "DraftError", "Guess", "Round", "draw", "rounds"]

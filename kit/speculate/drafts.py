@@ -6,11 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kit.decode import Sampling, common, probabilities
+from kit.decode import Sampling, common, draw, probabilities
 from kit.engine import Engine
-from kit.speculate.accept import draw
 from kit.speculate.core import DraftError, Guess
-from kit.speculate.lengths import Plan
 
 
 class NGram:
@@ -32,19 +30,19 @@ class NGram:
 
     def seen(self, hidden: np.ndarray) -> None: ...
 
-    def propose(self, text: Sequence[int], plan: Plan, sampling: Sampling, rng: np.random.Generator) -> Guess:
+    def propose(self, text: Sequence[int], n: int, sampling: Sampling, rng: np.random.Generator) -> Guess:
         whole = np.array(text)
         for size in range(min(self.longest, len(text) - 1), self.shortest - 1, -1):
             before = np.lib.stride_tricks.sliding_window_view(whole[:-1], size)  # [places, size]
             places = np.flatnonzero((before == whole[-size:]).all(1))
             if len(places):
                 start = int(places[-1]) + size  # what followed the last time
-                return Guess(list(text[start : start + plan.n]))
+                return Guess(list(text[start : start + n]))
         return Guess(())
 
 
 class _Model:
-    """What both model drafts share: a small vocabulary, and guesses one after the other.
+    """What model drafts share: words that they can guess, one after the other.
 
     Args:
         engine: the draft's graph.
@@ -75,31 +73,25 @@ class _Model:
         """Read a guess; logits of the one after it."""
         raise NotImplementedError
 
-    def propose(self, text: Sequence[int], plan: Plan, sampling: Sampling, rng: np.random.Generator) -> Guess:
-        plan = Plan(min(plan.n, self.engine.context - len(text)), plan.least)
-        if plan.n < 1:
+    def propose(self, text: Sequence[int], n: int, sampling: Sampling, rng: np.random.Generator) -> Guess:
+        n = min(n, self.engine.context - len(text))
+        if n < 1:
             return Guess(())
-        logits, chance = self._read(text), 1.0
-        tokens, q = list[int](), list[np.ndarray]()
-        greedy = sampling.temperature == 0
+        logits, tokens, q = self._read(text), list[int](), list[np.ndarray]()
         while True:
-            if greedy and not plan.least:
-                at = int(logits.argmax())  # nobody asks how sure it is
+            if sampling.temperature == 0:
+                at = int(logits.argmax())
             else:
-                p = _softmax(logits) if greedy else probabilities(logits, sampling)
-                if chance * p.max() < plan.least:
-                    break  # decided before the draw: what is drawn must not matter
-                at = int(p.argmax()) if greedy else draw(p, rng)
-                chance *= float(p[at])
-                q.append(p)
+                q.append(probabilities(logits, sampling))
+                at = draw(q[-1], rng)
             tokens.append(int(self.words[at]))
-            if len(tokens) == plan.n:
+            if len(tokens) == n:
                 break
             logits = self._next(tokens[-1])
-        if greedy or not tokens:
+        if not q:
             return Guess(tokens)
-        spread = np.zeros((len(tokens), self.vocab))
-        spread[:, self.words] = q  # words it cannot guess have no chance
+        spread = np.zeros((n, self.vocab))
+        spread[:, self.words] = q  # words that it cannot guess have no chance
         return Guess(tokens, spread)
 
 
@@ -109,7 +101,7 @@ class SmallModel(_Model):
     def begin(self, ids: Sequence[int]) -> None:
         super().begin(ids)
         self._held = list(ids[: self.engine.context])  # what its cache holds
-        self.engine.extend(self._held)
+        self.engine.forward(self._held)
 
     def seen(self, hidden: np.ndarray) -> None: ...
 
@@ -149,7 +141,7 @@ class Head(_Model):
         if hidden.shape[1] != self.engine.hidden_size:
             raise DraftError(
                 f"the head reads hidden states of width {self.engine.hidden_size}, the target shows "
-                f"{hidden.shape[1]}: open the target from with_hidden(path)."
+                f"{hidden.shape[1]}: open it with speculate.open_target."
             )
         fits = min(len(hidden), len(self._states) - self._known)
         self._states[self._known : self._known + fits] = hidden[:fits]
@@ -167,8 +159,3 @@ class Head(_Model):
 
     def _next(self, token: int) -> np.ndarray:
         return self.engine.extend([token], self.engine.hidden[-1:])[-1]
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    z = np.exp(logits - logits.max())
-    return z / z.sum()

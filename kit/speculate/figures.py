@@ -72,11 +72,11 @@ def predicted(
 ) -> go.Figure:
     """Speed-up by the number of guesses: by both formulas, and measured."""
     lengths, stands = list(told), {n: acceptance(t) for n, t in told.items()}
-    relative = costs.guess_ms(4) / costs.target_ms(1)
+    relative = {n: costs.guess_ms(n) / costs.target_ms(1) for n in lengths}
     gains = {n: gain(plain, told[n]) for n in lengths}
     honest = [speedup(stands[n], n, costs.guess_ms(n), costs.target_ms) for n in lengths]
     series = {
-        "if checking were free": (lengths, [paper_speedup(stands[n], n, relative) for n in lengths]),
+        "if checking were free": (lengths, [paper_speedup(stands[n], n, relative[n]) for n in lengths]),
         "with what checking costs": (lengths, honest),
         "measured": (lengths, *zip(*gains.values(), strict=True)),
     }

@@ -6,21 +6,6 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What a draft is asked for.
-
-    Attributes:
-        n: guesses at most; 0: none.
-        least: stop before a guess when the chance that all stand up to it is below this, 0 to 1. The draft
-            must judge by what it knows *before* it draws the guess: dropping a token because it turned out to
-            be unlikely would change what is written.
-    """
-
-    n: int
-    least: float = 0.0
-
-
 class Seen(Protocol):
     """What a rule learns from a round."""
 
@@ -43,8 +28,8 @@ class Length(Protocol):
 
     longest: int
 
-    def plan(self) -> Plan:
-        """What to guess next."""
+    def guesses(self) -> int:
+        """How many tokens to guess next; 0: none."""
         ...
 
     def learn(self, seen: Seen) -> None:
@@ -69,8 +54,8 @@ class Fixed:
                 "decoding (Engine.generate)."
             )
 
-    def plan(self) -> Plan:
-        return Plan(self.longest)
+    def guesses(self) -> int:
+        return self.longest
 
     def learn(self, seen: Seen) -> None: ...
 
@@ -116,11 +101,12 @@ class Adaptive:
     """As many guesses as pay, by what is measured: costs before, acceptance while it writes.
 
     For each place of a round it remembers how often a guess stood there, the last few dozen rounds most. It
-    asks for the number with the most tokens per ms, or for none. While it asks for none it tries a single
-    guess now and then, each time after twice as many rounds, so that trying costs next to nothing.
+    asks for the number with the most tokens per ms, or for none; also for none while the clock says that
+    rounds with guesses were slower than rounds without. While it asks for none it tries a single guess now
+    and then, each time after twice as many rounds, so that trying costs next to nothing.
 
     Args:
-        costs: of this target and draft, from ``measure_costs``.
+        costs: of this target and draft, from ``speculate.costs``.
         longest: guesses at most.
         memory: share of what it knows that is left after each round.
     """
@@ -148,28 +134,26 @@ class Adaptive:
             found.append(before)
         return found
 
-    def best(self) -> tuple[int, float]:
-        """The number of guesses that brings most, and the tokens per ms that it brings."""
+    def best(self) -> int:
+        """The number of guesses that brings most tokens per ms, by costs and counts."""
         best, most = 0, 1 / self.costs.target_ms(1)
-        brought = reached = 1.0  # as tokens_by_place, place by place
+        brought = reached = 1.0  # tokens of a round: 1 + a1 + a1 a2 + ...
         for n, chance in enumerate(self.accepted(), 1):
             reached *= chance
             brought += reached
             if (rate := brought / self.costs.round_ms(n)) > most:
                 best, most = n, rate
-        return best, most
+        return best
 
-    def plan(self) -> Plan:
-        n, rate = self._best
-        if n == 0 or self._slower():
-            self._idle += 1
-            if self._idle < self._patience:
-                return Plan(0)
-            self._idle, self._patience = 0, min(2 * self._patience, PATIENCE[1])
-            return Plan(1)
-        self._idle, self._patience = 0, PATIENCE[0]
-        marginal = self.costs.target_ms(n + 1) - self.costs.target_ms(n)
-        return Plan(n, rate * marginal)
+    def guesses(self) -> int:
+        if self._best and not self._slower():
+            self._idle, self._patience = 0, PATIENCE[0]
+            return self._best
+        self._idle += 1
+        if self._idle < self._patience:
+            return 0
+        self._idle, self._patience = 0, min(2 * self._patience, PATIENCE[1])
+        return 1
 
     def _slower(self) -> bool:
         """Whether guessing was slower than plain decoding, by the clock: rehearsals can be wrong."""

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 
 from kit import measure
-from kit.decode import GREEDY, Picker, Sampling
-from kit.decode.decoder import EOS
+from kit.decode import EOS, GREEDY, Sampling
 from kit.engine import Engine, chat_ids
 from kit.measure import Timing
-from kit.speculate.core import Draft, Round, rounds
+from kit.speculate.core import Draft, Round, Target, rounds
 from kit.speculate.lengths import Costs, Length
 
 WORD = 5  # a token like any other: for speed it does not matter which
 MOST = 9  # tokens that the target reads at once, at most, where that is timed
 RESAMPLES = 2000
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,13 @@ class Told:
 
     Attributes:
         tokens: of the answer.
-        ms: from its first token to its last; the prompt is not counted.
+        first_ms: until the first token was there: both models read the prompt.
+        ms: from the first token to the last.
         rounds: without the prompt's; none for plain decoding.
     """
 
     tokens: tuple[int, ...]
+    first_ms: float
     ms: float
     rounds: tuple[Round, ...] = ()
 
@@ -51,34 +55,35 @@ class Way:
 
 
 def tell(
-    target: Engine,
+    target: Target,
     ids: Sequence[int],
     n: int,
     way: Way = Way(),
     sampling: Sampling = GREEDY,
     eos: int | None = EOS,
 ) -> Told:
-    """Write up to ``n`` tokens after ``ids``."""
+    """Write up to ``n`` tokens after ``ids``; arguments as for ``rounds``.
+
+    Plain decoding needs an ``Engine``.
+    """
     if way.draft is None:
-        return _plain(target, ids, n, sampling.picker(ids), eos)
-    made = rounds(target, way.draft, ids, n, length=way.length, sampling=sampling, eos=eos)
-    first = next(made)
-    start = time.perf_counter()
-    rest = tuple(made)
-    ms = 1000 * (time.perf_counter() - start)
-    return Told((*first.tokens, *(t for r in rest for t in r.tokens)), ms, rest)
+        assert isinstance(target, Engine), "plain decoding needs an Engine"
+        target.reset()
+        tokens, first_ms, ms = _timed(target.generate(ids, n, eos, sampling.picker(ids).pick))
+        return Told(tuple(tokens), first_ms, ms)
+    every, first_ms, ms = _timed(
+        rounds(target, way.draft, ids, n, length=way.length, sampling=sampling, eos=eos)
+    )
+    return Told(tuple(t for r in every for t in r.tokens), first_ms, ms, tuple(every[1:]))
 
 
-def _plain(target: Engine, ids: Sequence[int], n: int, picker: Picker, eos: int | None) -> Told:
-    target.reset()
-    tokens, token = list[int](), picker.pick(target.prefill(ids))
+def _timed(made: Iterator[T]) -> tuple[list[T], float, float]:
+    """All of it, ms until the first is there, and ms from there to the last."""
     start = time.perf_counter()
-    while token != eos:
-        tokens.append(token)
-        if len(tokens) == n or target.past == target.context:
-            break
-        token = picker.pick(target.step(token))
-    return Told(tuple(tokens), 1000 * (time.perf_counter() - start))
+    items = list(islice(made, 1))
+    there = time.perf_counter()
+    items += made
+    return items, 1000 * (there - start), 1000 * (time.perf_counter() - there)
 
 
 def race(
@@ -87,14 +92,18 @@ def race(
     ways: Mapping[str, Way],
     n: int = 64,
     sampling: Sampling = GREEDY,
+    eos: int | None = EOS,
 ) -> dict[str, list[Told]]:
-    """Answer each request in every way, in turn and in a new order each time: name -> answers."""
+    """Answer each request in every way, in turn and in a new order each time: name -> answers.
+
+    Without an ``eos`` all answers are as long, so that the first and the last round count little.
+    """
     told: dict[str, list[Told]] = {name: [] for name in ways}
     rng = np.random.default_rng(0)
     for text in asked:
         ids = chat_ids(text)
         for name in rng.permutation(list(ways)):
-            told[name].append(tell(target, ids, n, ways[name], sampling))
+            told[name].append(tell(target, ids, n, ways[name], sampling, eos))
     return told
 
 
@@ -163,9 +172,21 @@ def checks(target: Engine, most: int = MOST, past: int = 100, repeats: int = 12)
     return {k: times[str(k)] for k in sizes}
 
 
-def costs(target: Engine, draft: Draft, asked: Sequence[str], n: int = 32) -> Costs:
-    """What a round costs with this target and draft, measured: a rehearsal on a few requests, with one guess
-    a round and with four, for the draft's time; ``checks`` for the target's."""
+def costs(
+    target: Engine,
+    draft: Draft,
+    asked: Sequence[str],
+    times: Mapping[int, Timing] | None = None,
+    n: int = 32,
+) -> Costs:
+    """What a round costs with this target and draft, measured.
+
+    Args:
+        target, draft: the pair.
+        asked: a few requests for a rehearsal, with one guess a round and with four: the draft's time.
+        times: of ``checks(target)``, if they are there already.
+        n: tokens of an answer.
+    """
     spent = {}
     for length in (1, 4):
         told = [tell(target, chat_ids(text), n, Way(draft, length)) for text in asked]
@@ -173,4 +194,4 @@ def costs(target: Engine, draft: Draft, asked: Sequence[str], n: int = 32) -> Co
         spent[length] = float(np.median(every)) if every else 0.0
     each = max(spent[4] - spent[1], 0.0) / 3
     start = max(spent[1] - each, 0.0)
-    return Costs(each, tuple(t.p50 for t in checks(target).values()), start)
+    return Costs(each, tuple(t.p50 for t in (times or checks(target)).values()), start)

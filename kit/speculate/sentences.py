@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import median
 
 from IPython.core.display import Markdown
 
@@ -28,20 +29,25 @@ def read_same(plain: Told, told: Told) -> Markdown:
 
 def read_checks(checks: Mapping[str, Mapping[int, Timing]], tokens: int = 5) -> Markdown:
     """Is checking free?"""
-    found = {name: ratio(times[tokens], times[1]) for name, times in checks.items()}
-    cheap, dear = min(found, key=lambda n: found[n][0]), max(found, key=lambda n: found[n][0])
-    return Markdown(
-        f"Reading {tokens} tokens takes {spread(found[cheap], '.2f')} times as long as one in {cheap}, and "
-        f"{spread(found[dear], '.2f')} times in {dear}. A small file is read fast, so arithmetic shows: "
-        "**the faster the target, the dearer the check.** Quantization and speculation both live on the "
-        "time that reading weights takes, and that time can be saved only once."
+    slow, *_, fast = sorted(checks, key=lambda name: -checks[name][1].p50)
+    found = {name: ratio(checks[name][tokens], checks[name][1]) for name in (slow, fast)}
+    text = (
+        f"Reading {tokens} tokens takes {spread(found[slow], '.2f')} times as long as one in {slow}, and "
+        f"{spread(found[fast], '.2f')} times in {fast}. "
     )
+    if found[fast][1] > found[slow][2]:
+        text += (
+            "A small file is read fast, so arithmetic shows: **the faster the target, the dearer the "
+            "check.** Quantization and speculation both live on the time that reading weights takes, and "
+            "that time can be saved only once."
+        )
+    return Markdown(text)
 
 
 def read_formula(
     told: Mapping[str, Mapping[int, Sequence[Told]]], plain: Sequence[Told], costs: Mapping[str, Costs]
 ) -> Markdown:
-    """How far from what was measured is the formula?"""
+    """How far from what was measured is the formula, and which drafts pay?"""
     off = {}
     for name, by_length in told.items():
         for n, answers in by_length.items():
@@ -50,11 +56,13 @@ def read_formula(
             off[f"{name}, {n} guesses"] = expected / gain(plain, answers)[0] - 1
     worst = max(off, key=lambda n: abs(off[n]))
     near = sum(abs(v) <= CLOSE for v in off.values())
+    pays = [
+        name for name, by_length in told.items() if max(gain(plain, t)[1] for t in by_length.values()) > 1
+    ]
     return Markdown(
         f"With measured costs the formula is within 15% in {near} of {len(off)} cases; it is farthest off "
-        f"with {worst} ({off[worst]:+.0%}). It takes one acceptance for all places and all texts. Two kinds "
-        "of draft pay: one that is cheap and often wrong, with few guesses, and one that is dear and hardly "
-        "ever wrong."
+        f"with {worst} ({off[worst]:+.0%}). It takes one acceptance for all places and all texts. Drafts "
+        f"that pay here: {', '.join(pays) or 'none'}."
     )
 
 
@@ -81,12 +89,15 @@ def larger(before: tuple[float, float, float], after: tuple[float, float, float]
     return "smaller" if after[2] < before[1] else "the same"
 
 
-def read_places(told: Mapping[str, Sequence[Told]]) -> Markdown:
-    """Is one number enough?"""
-    parts = [f"{name} {acceptance(t):.0%}" for name, t in told.items()]
+def read_first(told: Mapping[str, Sequence[Told]]) -> Markdown:
+    """What does a draft cost before the first token?"""
+    plain = median(t.first_ms for t in told["plain"])
+    more = {n: median(t.first_ms for t in answers) - plain for n, answers in told.items() if n != "plain"}
     return Markdown(
-        f"Over all places: {', '.join(parts)}. Later guesses build on earlier guesses of the draft's own, "
-        "and what it reads then is less and less what the target would read."
+        f"Before the first token a draft only costs, since it reads the prompt, too. The target alone needs "
+        f"{plain:.0f} ms; with a draft it takes longer by "
+        + ", ".join(f"{max(v, 0):.0f} ms ({n})" for n, v in more.items())
+        + "."
     )
 
 

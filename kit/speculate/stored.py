@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kit.quantize import block_nbits
+from kit.quantize import Quantized, block_nbits, unpack4
 
 STORED = Path(__file__).with_name("drafts.safetensors")
 BLOCK = 32  # weights that share a scale
@@ -31,7 +31,7 @@ def save_drafts(words: np.ndarray, nets: Mapping[str, Mapping[str, np.ndarray]],
                 stored[f"{net}/{name}"] = w.astype(np.float16)
                 continue
             q = block_nbits(w.T, 4, BLOCK)  # codes [outputs, blocks, BLOCK], 0 to 15
-            stored[f"{net}/{name}.codes"] = q.codes[..., 0::2] | (q.codes[..., 1::2] << 4)
+            stored[f"{net}/{name}.codes"] = q.packed
             stored[f"{net}/{name}.scale"] = q.scale[..., 0].astype(np.float16)
     save_file(stored, path, ABOUT)
 
@@ -54,9 +54,9 @@ def load_drafts(path: Path = STORED) -> tuple[np.ndarray, dict[str, dict[str, np
         weights = nets.setdefault(net, {})
         if name.endswith(".codes"):
             name = name.removesuffix(".codes")
-            codes = np.stack([value & 15, value >> 4], -1).reshape(*value.shape[:2], -1).astype(np.float32)
-            scale = stored[f"{net}/{name}.scale"].astype(np.float32)[..., None]
-            weights[name] = ((codes - 8) * scale).reshape(len(codes), -1)
+            codes, scale = unpack4(value), stored[f"{net}/{name}.scale"].astype(np.float32)[..., None]
+            outputs, inputs = len(codes), codes[0].size
+            weights[name] = Quantized(codes, scale, 8, 4, (inputs, outputs)).dequantize().T
         elif not name.endswith(".scale"):
             weights[name] = value.astype(np.float32)
     return words, nets

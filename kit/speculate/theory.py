@@ -5,7 +5,7 @@ Leviathan et al. 2023, equation 1 and theorem 3.8.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
@@ -25,11 +25,6 @@ def expected_tokens(acceptance: float, length: float) -> float:
     if length < 0:
         raise ValueError(f"length must be at least 0, got {length}: it counts guesses.")
     return length + 1 if acceptance == 1 else (1 - acceptance ** (length + 1)) / (1 - acceptance)
-
-
-def tokens_by_place(acceptances: Sequence[float]) -> float:
-    """Tokens that a round brings when each place has an acceptance of its own: 1 + a1 + a1 a2 + ..."""
-    return 1 + float(np.cumprod(acceptances).sum()) if len(acceptances) else 1.0
 
 
 def paper_speedup(acceptance: float, length: float, cost: float) -> float:

@@ -2,8 +2,8 @@
 
 Both learn to say what the target says, probability for probability (chapter 04), about text that the target
 wrote. Both keep the target's table of words and its last layer, which are never trained and never stored, and
-both guess only the words that the target uses most. ``python -m kit.speculate.training`` makes
-``drafts.safetensors`` again: half an hour of writing, half an hour of training on two cores.
+both guess only the words that the target uses most. ``python -m kit.speculate.training`` trains both anew and
+writes ``drafts.safetensors``: half an hour of writing, forty minutes of training on two cores.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class DraftNet(nn.Module):
         size = config.hidden_size
         self.join = nn.Linear(2 * size, size, bias=False) if states else None
         if self.join is not None:
-            with torch.no_grad():  # half of each, the state scaled to the size of a word
+            with torch.no_grad():  # to begin with: the word, and a little of the state
                 self.join.weight.copy_(torch.cat([0.02 * torch.eye(size), torch.eye(size)], 1))
 
     def forward(self, ids: Tensor, states: Tensor | None = None) -> Tensor:
@@ -156,10 +156,9 @@ def batches(
 def guesses(net: DraftNet, batch: Batch, passes: int) -> Iterator[tuple[Tensor, Tensor]]:
     """What a draft says where the target says something about an answer.
 
-    A head is run several times: first on the target's states, then on its own guesses of them, as it will be
-        when
-    it guesses several tokens in a row (after Zhang et al. 2024, "Learning Harmonized Representations for
-    Speculative Sampling").
+    A head is run several times: first on the target's states, then on its own guesses of them, as it will
+    be when it guesses several tokens in a row (after Zhang et al. 2024, "Learning Harmonized Representations
+    for Speculative Sampling").
 
     Yields:
         Its states and the target's, [places, hidden_size] each.
