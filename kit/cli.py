@@ -108,6 +108,46 @@ def slides(args: argparse.Namespace) -> int:
     return 0
 
 
+def serve(args: argparse.Namespace) -> int:
+    """Serve the kit's models behind an OpenAI-compatible address, until Ctrl-C or SIGTERM."""
+    from kit import serve
+
+    given = {"host": args.host, "port": args.port, "keys": args.keys}
+    serve.run(serve.load_settings(args.settings, **{k: v for k, v in given.items() if v is not None}))
+    return 0
+
+
+def keys(args: argparse.Namespace) -> int:
+    """Make a key for the server. It is shown once: the file holds its hash."""
+    from kit import serve
+
+    print(serve.add_key(args.file, args.name, args.admin))
+    return 0
+
+
+def load(args: argparse.Namespace) -> int:
+    """Send requests at their times to an OpenAI-compatible server, and say what was seen."""
+    from kit import decode, serve
+    from kit.records import SLO
+
+    if args.trace:
+        times = serve.recorded(args.trace, args.requests, args.faster)
+    else:
+        times = serve.gamma(args.rate, args.requests, args.cv, args.seed)
+    prompts = args.prompts.read_text("utf-8").splitlines() if args.prompts else decode.requests()
+    asks = [serve.Ask(float(t), prompts[i % len(prompts)], args.max_tokens) for i, t in enumerate(times)]
+    key = os.environ.get("OPENAI_API_KEY", "")
+    report = serve.wait_for(serve.drive(args.url, args.model, asks, key=key, deadline_s=args.deadline))
+    slo = SLO(args.slo_ttft_ms, args.slo_tpot_ms) if args.slo_ttft_ms or args.slo_tpot_ms else None
+    for row in report.rows(slo):
+        print(f"{row['measure']:28}{row['value']:12.1f}")
+    for error in sorted({s.error for s in report.seen if s.error}):
+        print(f"error: {error}", file=sys.stderr)
+    if args.csv:
+        report.records.to_csv(args.csv)
+    return 0 if report.records.summary().answered else 1
+
+
 def progress(args: argparse.Namespace) -> int:
     """What the reader has solved and predicted so far."""
     from kit.lesson.exercises import reached
@@ -146,6 +186,32 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument("--clean", action="store_true", help="delete old versions")
     sub = command("slides", slides, "export the decks to HTML")
     sub.add_argument("--save", action="store_true", help="run them and store their outputs first")
+    sub = command("serve", serve, "serve the models behind an OpenAI-compatible address")
+    sub.add_argument("--settings", type=Path, help="TOML file; see kit/serve/settings.py")
+    sub.add_argument("--host", help="address to listen on (127.0.0.1)")
+    sub.add_argument("--port", type=int, help="port to listen on (8000)")
+    sub.add_argument("--keys", type=Path, help="file of keys; without one anybody may call")
+    sub = command("keys", keys, "make a key for the server")
+    sub.add_argument("name")
+    sub.add_argument("--file", type=Path, default=Path("keys.toml"))
+    sub.add_argument("--admin", action="store_true", help="it may change models")
+    sub = command("load", load, "send requests to a server at their times, and measure")
+    sub.add_argument("--url", default="http://127.0.0.1:8000/v1")
+    sub.add_argument("--model", default="smollm2")
+    sub.add_argument("--rate", type=float, default=2.0, help="requests per second")
+    sub.add_argument("--cv", type=float, default=1.0, help="burstiness: 1 is Poisson, more comes in bursts")
+    sub.add_argument("--trace", type=Path, help="times from a CSV file instead; its first column")
+    sub.add_argument("--faster", type=float, default=1.0, help="so many times as fast as the trace")
+    sub.add_argument("--requests", type=int, default=50)
+    sub.add_argument("--max-tokens", type=int, default=64)
+    sub.add_argument("--prompts", type=Path, help="a request on each line (the kit's own)")
+    sub.add_argument(
+        "--deadline", type=float, default=300.0, help="seconds after which nobody waits any more"
+    )
+    sub.add_argument("--slo-ttft-ms", type=float, help="objective: first token within")
+    sub.add_argument("--slo-tpot-ms", type=float, help="objective: each further token within")
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--csv", type=Path, help="write the table of requests to this file")
     command("progress", progress, "what you have solved so far")
     command("doctor", check_up, "check this machine")
     return p

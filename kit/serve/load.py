@@ -1,0 +1,271 @@
+"""An open-loop load generator for any OpenAI-compatible server.
+
+*Open loop*: requests leave at their times, whether or not earlier ones were answered, as people do not wait
+for each other. Latency counts **from the time at which a request was due**, so a generator that falls behind
+cannot hide a wait (coordinated omission; Tene, "How NOT to measure latency", 2015). How far it fell behind is
+reported as its lag.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+
+from kit.records import SLO, Builder, Records, percentile
+
+MOST_CONNECTIONS = 1000
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One request of a run.
+
+    Attributes:
+        at_s: when it is due, from the start of the run.
+        prompt: what is asked.
+        max_tokens: most tokens of its answer.
+    """
+
+    at_s: float
+    prompt: str
+    max_tokens: int = 64
+
+
+@dataclass
+class Seen:
+    """What became of it, in seconds from the start of the run; NaN: did not happen.
+
+    Attributes:
+        sent_s: when it left. ``first_s``, ``last_s``: first and last text.
+        tokens_in, tokens_out: as the server counts them, not as events come.
+        status: HTTP status; 0: no answer at all.
+        error: what went wrong.
+        event_s: times of all events with text.
+    """
+
+    sent_s: float
+    first_s: float = float("nan")
+    last_s: float = float("nan")
+    tokens_in: float = float("nan")
+    tokens_out: float = float("nan")
+    status: int = 0
+    error: str = ""
+    event_s: list[float] = field(default_factory=list)
+
+
+def poisson(rate_per_s: float, n: int, seed: int = 0) -> np.ndarray:
+    """Times of ``n`` requests that come independently of each other, in seconds, [n]."""
+    return gamma(rate_per_s, n, 1.0, seed)
+
+
+def gamma(rate_per_s: float, n: int, cv: float, seed: int = 0) -> np.ndarray:
+    """Times of ``n`` requests with gamma gaps, [n]: ``cv`` 1 is Poisson, larger comes in bursts.
+
+    Args:
+        rate_per_s: requests per second.
+        n: how many.
+        cv: standard deviation of a gap divided by its mean (coefficient of variation).
+        seed: of the draw.
+
+    Raises:
+        ValueError: a rate, a number or a coefficient that is not above 0.
+    """
+    if not rate_per_s > 0 or not cv > 0 or n < 1:
+        raise ValueError(f"rate, cv and number must be above 0, got {rate_per_s}, {cv} and {n}.")
+    shape = 1 / cv**2
+    gaps = np.random.default_rng(seed).gamma(shape, 1 / (rate_per_s * shape), n)
+    return np.cumsum(gaps) - gaps[0]
+
+
+def recorded(path: Path, n: int, faster: float = 1.0) -> np.ndarray:
+    """Times of the first ``n`` requests of a recorded trace, [n]; its first column is time or date.
+
+    Args:
+        path: CSV file with a header.
+        n: how many.
+        faster: so many times as fast as recorded.
+
+    Raises:
+        ValueError: the file has fewer rows, or no times.
+    """
+    with path.open(encoding="utf-8", newline="") as f:
+        rows = csv.reader(f)
+        next(rows, None)
+        texts = [row[0] for row, _ in zip(rows, range(n), strict=False)]
+    if len(texts) < n:
+        raise ValueError(f"{path}: {n} requests are asked for, it has {len(texts)}.")
+    try:
+        times = np.array([float(t) for t in texts])
+    except ValueError:
+        try:
+            stamps = np.array([np.datetime64(t.strip().replace(" ", "T")) for t in texts])
+        except ValueError:
+            raise ValueError(f"{path}: the first column must be seconds or a date and time.") from None
+        times = (stamps - stamps[0]) / np.timedelta64(1, "s")
+    return (times - times[0]) / faster
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run showed.
+
+    Attributes:
+        records: one row for each request.
+        seen: the same in detail, in the order of the asks.
+        lag_ms: how much later than due each request left, [n].
+    """
+
+    records: Records
+    seen: list[Seen]
+    lag_ms: np.ndarray
+
+    def itl_ms(self) -> np.ndarray:
+        """Inter-token latency, one value for each answer of more than one token: its time from first to last
+        text divided by the gaps between tokens."""
+        times = (self.records["last_token_s"] - self.records["first_token_s"]) * 1000
+        gaps = self.records["tokens_out"] - 1
+        return (times / np.where(gaps > 0, gaps, np.nan))[gaps > 0]
+
+    def rows(self, slo: SLO | None = None) -> list[dict[str, Any]]:
+        """The run in the field's words: one line for each measure."""
+        s = self.records.summary(slo)
+        lines = [
+            {"measure": "requests", "value": s.requests},
+            {"measure": "answered", "value": s.answered},
+            {"measure": "throughput (requests/s)", "value": s.throughput_rps},
+            {"measure": "throughput (tokens/s)", "value": s.throughput_tps},
+        ]
+        for name, label in (("ttft_ms", "TTFT"), ("tpot_ms", "TPOT"), ("e2e_ms", "end to end")):
+            done = self.records.where(self.records["outcome"] == "answered")
+            for level in (50, 95, 99):
+                lines.append({"measure": f"{label} P{level} (ms)", "value": percentile(done[name], level)})
+        if slo is not None:
+            lines.append({"measure": "within the SLO (%)", "value": 100 * s.slo_attainment})
+            lines.append({"measure": "goodput (requests/s)", "value": s.goodput_rps})
+        lines.append({"measure": "own lag P99 (ms)", "value": float(np.percentile(self.lag_ms, 99))})
+        return lines
+
+
+async def drive(
+    base_url: str,
+    model: str,
+    asks: Sequence[Ask],
+    *,
+    key: str = "",
+    temperature: float = 0.0,
+    deadline_s: float = 300.0,
+    tokenize: Callable[[str], int] | None = None,
+    verify: bool | str = True,
+) -> Report:
+    """Send all requests at their times and wait for all answers.
+
+    Args:
+        base_url: such as ``http://localhost:8000/v1``.
+        model: its name there.
+        asks: the requests.
+        key: API key.
+        temperature: of the answers.
+        deadline_s: an answer that is not complete by then counts as timed out.
+        tokenize: text -> number of tokens, for servers that do not count themselves.
+        verify: TLS: False, or a file of certificates.
+    """
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    limits = httpx.Limits(max_connections=MOST_CONNECTIONS, max_keepalive_connections=MOST_CONNECTIONS)
+    timeout = httpx.Timeout(deadline_s)
+    url = base_url.rstrip("/") + "/chat/completions"
+    async with httpx.AsyncClient(headers=headers, limits=limits, timeout=timeout, verify=verify) as client:
+        start = time.perf_counter()
+
+        async def one(ask: Ask) -> Seen:
+            await asyncio.sleep(max(ask.at_s - (time.perf_counter() - start), 0))
+            seen = Seen(time.perf_counter() - start)
+            body = {
+                "model": model,
+                "messages": [{"role": "user", "content": ask.prompt}],
+                "max_tokens": ask.max_tokens,
+                "temperature": temperature,
+                "stream": True,
+                "stream_options": {"include_usage": True},
+            }
+            try:
+                async with asyncio.timeout(deadline_s), client.stream("POST", url, json=body) as response:
+                    seen.status = response.status_code
+                    if response.status_code != 200:
+                        seen.error = (await response.aread()).decode(errors="replace")[:200]
+                        return seen
+                    await _read(response, seen, start, tokenize)
+            except TimeoutError:
+                seen.error = "timed out"
+            except httpx.TimeoutException:
+                seen.error = "timed out"
+            except httpx.HTTPError as e:
+                seen.error = type(e).__name__
+            return seen
+
+        seen = await asyncio.gather(*(one(ask) for ask in asks))
+    return Report(_records(asks, seen, model), list(seen), np.array(
+        [1000 * (s.sent_s - a.at_s) for a, s in zip(asks, seen, strict=True)]
+    ))  # fmt: skip
+
+
+async def _read(
+    response: httpx.Response, seen: Seen, start: float, tokenize: Callable[[str], int] | None
+) -> None:
+    """Read a stream of server-sent events."""
+    text, done = "", False
+    async for line in response.aiter_lines():
+        if not line.startswith("data:"):
+            continue
+        told = line[5:].strip()
+        if told == "[DONE]":
+            done = True
+            continue
+        event = json.loads(told)
+        if "error" in event:
+            seen.error = event["error"].get("message", "error")
+            return
+        if event.get("usage"):
+            seen.tokens_in = event["usage"]["prompt_tokens"]
+            seen.tokens_out = event["usage"]["completion_tokens"]
+        for choice in event.get("choices") or ():
+            new = choice.get("delta", {}).get("content") or ""
+            if new or choice.get("finish_reason"):
+                seen.last_s = time.perf_counter() - start
+                if new:
+                    seen.event_s.append(seen.last_s)
+                if np.isnan(seen.first_s):
+                    seen.first_s = seen.last_s
+            text += new
+    if not done:
+        seen.error = "the stream broke off"
+    if np.isnan(seen.tokens_out) and tokenize is not None:
+        seen.tokens_out = tokenize(text)
+
+
+def _records(asks: Sequence[Ask], seen: Sequence[Seen], model: str) -> Records:
+    book = Builder()
+    for i, (ask, s) in enumerate(zip(asks, seen, strict=True), 1):
+        row: dict[str, Any] = {"id": str(i), "scheduled_s": ask.at_s, "sent_s": max(s.sent_s, ask.at_s)}
+        row |= {"model": model, "tier": "cloud", "outcome": _outcome(s)}
+        if row["outcome"] == "answered":
+            row |= {"first_token_s": s.first_s, "last_token_s": s.last_s}
+            row |= {"tokens_in": s.tokens_in, "tokens_out": s.tokens_out}
+        book.append(**row)
+    return book.build()
+
+
+def _outcome(seen: Seen) -> str:
+    if seen.error == "timed out":
+        return "timed_out"
+    if seen.status in (429, 503):
+        return "rejected"
+    return "failed" if seen.error or seen.status != 200 or np.isnan(seen.first_s) else "answered"

@@ -1,0 +1,211 @@
+"""What the chapter tries on a running server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import threading
+import time
+from collections.abc import Awaitable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, TypeVar
+
+import httpx
+import numpy as np
+
+from kit.records import SLO
+from kit.serve.load import Ask, Report, drive, poisson
+
+T = TypeVar("T")
+
+
+def wait_for(work: Awaitable[T]) -> T:
+    """The result of a coroutine, also where an event loop runs already, as in a notebook."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()  # type: ignore[arg-type]
+
+
+@cache
+def _client() -> httpx.Client:
+    """One client for all: a new one takes some 30 ms to make."""
+    return httpx.Client(timeout=60)
+
+
+def on_the_wire(url: str, body: dict[str, Any]) -> list[tuple[float, str]]:
+    """Every line that a streamed answer sends, and when, in ms after the request."""
+    _client().get(url + "/healthz")  # the connection is open now
+    start, lines = time.perf_counter(), []
+    with _client().stream("POST", url + "/v1/chat/completions", json=body | {"stream": True}) as response:
+        for line in response.iter_lines():
+            if line:
+                lines.append((1000 * (time.perf_counter() - start), line))
+    return lines
+
+
+def overhead_ms(url: str, prompts: Sequence[str], repeats: int = 3) -> dict[str, np.ndarray]:
+    """Time to the first token as a client sees it, and what the engine took of it: name -> ms, [n].
+
+    One request at a time; both times are of the same request.
+
+    Args:
+        url: of the server.
+        prompts: questions.
+        repeats: of each.
+    """
+    found: dict[str, list[float]] = {"engine": [], "client": []}
+    name = "kit_request_prefill_time_seconds_sum"
+    for prompt in prompts:
+        for _ in range(repeats):
+            before = gauges(url).get(name, 0.0)
+            found["client"].append(_first_ms(url, prompt))
+            found["engine"].append(1000 * (gauges(url)[name] - before))
+    return {name: np.array(ms) for name, ms in found.items()}
+
+
+def _first_ms(url: str, prompt: str) -> float:
+    """From the request to the first text."""
+    body = {"model": "smollm2", "max_tokens": 1, "temperature": 0}
+    lines = on_the_wire(url, body | {"messages": [{"role": "user", "content": prompt}]})
+    return next(ms for ms, line in lines if '"content": "' in line and '"content": ""' not in line)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What a bad request got."""
+
+    what: str
+    status: int
+    code: str
+    message: str
+
+
+def refusals(url: str) -> list[Refusal]:
+    """Send requests that cannot be answered."""
+    hello = [{"role": "user", "content": "Hello"}]
+    chat = {"model": "smollm2", "messages": hello}
+    bad: dict[str, dict[str, Any] | bytes] = {
+        "no JSON": b"{oops",
+        "a model that is not there": chat | {"model": "gpt-9"},
+        "temperature 3": chat | {"temperature": 3},
+        "max_tokens as text": chat | {"max_tokens": "ten"},
+        "an unknown field": chat | {"creativity": 1},
+        "JSON mode": chat | {"response_format": {"type": "json_object"}},
+        "100,000 tokens": chat | {"max_tokens": 100_000},
+        "a chat with the classifier": chat | {"model": "edge"},
+        "a body of 2 MB": chat | {"user": "x" * 2_000_000},
+    }
+    found = []
+    for what, body in bad.items():
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        response = _client().post(
+            url + "/v1/chat/completions", content=content, headers={"content-type": "application/json"}
+        )
+        error = response.json()["error"]
+        found.append(Refusal(what, response.status_code, error["code"] or "", error["message"]))
+    return found
+
+
+def under_load(
+    url: str,
+    rates_per_s: Sequence[float],
+    n: int,
+    prompts: Sequence[str],
+    max_tokens: int = 24,
+    seed: int = 0,
+) -> dict[float, Report]:
+    """An open loop at each rate, one after the other: rate -> report."""
+    found = {}
+    for rate in rates_per_s:
+        asks = [
+            Ask(float(t), prompts[i % len(prompts)], max_tokens) for i, t in enumerate(poisson(rate, n, seed))
+        ]
+        found[rate] = wait_for(drive(url + "/v1", "smollm2", asks))
+    return found
+
+
+def closed_loop_ttft_ms(url: str, n: int, prompts: Sequence[str], max_tokens: int = 24) -> np.ndarray:
+    """What a tester sees who asks, waits for the answer, and asks again: ms to the first token, [n]."""
+    found = []
+    for i in range(n):
+        report = wait_for(drive(url + "/v1", "smollm2", [Ask(0.0, prompts[i % len(prompts)], max_tokens)]))
+        found.append(float(report.records["ttft_ms"][0]))
+    return np.array(found)
+
+
+def gauges(url: str) -> dict[str, float]:
+    """Metrics without labels but the model's: name -> value, of the language model."""
+    text = _client().get(url + "/metrics").text
+    found = re.findall(r'^(kit_\w+)\{model="smollm2"\} ([\d.e+-]+)$', text, re.MULTILINE)
+    return {name: float(value) for name, value in found}
+
+
+def hang_up(url: str, after_events: int = 3) -> tuple[float, float]:
+    """Ask for a long answer and leave after a few events: answers that had a row, and ms until none had."""
+    body = {"model": "smollm2", "max_tokens": 400, "temperature": 0, "stream": True}
+    body["messages"] = [{"role": "user", "content": "Write a long story about a lamp."}]
+    with _client().stream("POST", url + "/v1/chat/completions", json=body) as response:
+        for i, _ in enumerate(response.iter_lines()):
+            if i >= after_events:
+                break
+        running = gauges(url)["kit_num_requests_running"]
+    start = time.perf_counter()
+    while gauges(url)["kit_num_requests_running"] and time.perf_counter() - start < 10:
+        time.sleep(0.002)
+    return running, 1000 * (time.perf_counter() - start)
+
+
+@dataclass(frozen=True)
+class Swap:
+    """What happened while a model was swapped.
+
+    Attributes:
+        answered, failed: requests.
+        by: version -> answers that it gave.
+        took_s: until the new version was there.
+    """
+
+    answered: int
+    failed: int
+    by: dict[str, int]
+    took_s: float
+
+
+def swap_under_load(url: str, source: str, rate_per_s: float, n: int, prompts: Sequence[str]) -> Swap:
+    """Load a new version while requests come, one after the other at a rate."""
+    times, by, failed = poisson(rate_per_s, n), dict[str, int](), [0]
+    lock, took = threading.Lock(), [0.0]
+    start = time.perf_counter()
+
+    def ask(i: int) -> None:
+        time.sleep(max(times[i] - (time.perf_counter() - start), 0))
+        body = {"model": "smollm2", "max_tokens": 12}
+        body["messages"] = [{"role": "user", "content": prompts[i % len(prompts)]}]
+        response = httpx.post(url + "/v1/chat/completions", json=body, timeout=60)
+        with lock:
+            if response.status_code == 200:
+                name = response.json()["system_fingerprint"]
+                by[name] = by.get(name, 0) + 1
+            else:
+                failed[0] += 1
+
+    def swap() -> None:
+        time.sleep(times[n // 4])
+        begin = time.perf_counter()
+        httpx.post(
+            url + "/admin/models/smollm2", json={"version": "2", "source": source}, timeout=120
+        ).raise_for_status()
+        took[0] = time.perf_counter() - begin
+
+    with ThreadPoolExecutor(n + 1) as pool:
+        other = pool.submit(swap)
+        list(pool.map(ask, range(n)))
+        other.result()
+    return Swap(sum(by.values()), failed[0], by, took[0])
+
+
+def attained(reports: dict[float, Report], slo: SLO) -> dict[float, float]:
+    """Part of the requests at each rate that kept the SLO."""
+    return {rate: report.records.summary(slo).slo_attainment for rate, report in reports.items()}

@@ -1,0 +1,215 @@
+"""The server against the bare engine, llama.cpp's server and transformers' server.
+
+``python tests/bench_serve.py [--json FILE] [--only PART ...]``
+
+Parts: ``overhead`` (what the server adds to the first token, one client), ``throughput`` (eight clients that
+never pause, in turn with the other servers; a server is started alone, so that none takes the other's cores),
+``timing`` (does the time of a refusal tell how much of a key is right?), ``delays`` (the load generator
+against a server of known delays), ``memory`` (ten minutes under load). Nothing else may run.
+"""
+
+import argparse
+import asyncio
+import json
+import subprocess
+import sys
+import time
+
+import httpx
+import numpy as np
+import psutil
+from scipy import stats
+
+from kit import artifacts, decode, models, serve
+from kit.serve import keys
+from kit.serve.load import Ask, drive, poisson
+
+CLIENTS, EACH, TOKENS = 8, 5, 48
+PROMPTS = decode.requests()
+
+
+def overhead(figures):
+    """Time to the first token as a client sees it, less what the engine took for the same request."""
+    with serve.started() as server:
+        serve.overhead_ms(server.url, PROMPTS[:3])  # warm
+        found = serve.overhead_ms(server.url, PROMPTS, repeats=4)
+    more = found["client"] - found["engine"]
+    rng = np.random.default_rng(0)
+    ci = np.percentile([np.median(rng.choice(more, len(more))) for _ in range(2000)], [2.5, 97.5])
+    print(
+        f"TTFT: bare {np.median(found['engine']):.1f} ms, the server adds {np.median(more):.2f} ms "
+        f"{ci.round(2)}"
+    )
+    figures["ttft_overhead_ms"] = round(float(np.median(more)), 3)
+    figures["ttft_overhead_interval"] = ci.round(3).tolist()
+
+
+async def closed(url, model, eos):
+    """Eight clients, each asks again as soon as it is answered: tokens per second while all eight wait."""
+    ended = []
+
+    async def one(client, i):
+        for j in range(EACH):
+            body = {"model": model, "max_tokens": TOKENS, "temperature": 0}
+            body["messages"] = [{"role": "user", "content": PROMPTS[(i * EACH + j) % len(PROMPTS)]}]
+            answer = (await client.post(url + "/chat/completions", json=body | eos)).json()
+            ended.append((time.perf_counter(), answer["usage"]["completion_tokens"]))
+
+    async with httpx.AsyncClient(timeout=300) as client:
+        start = time.perf_counter()
+        await asyncio.gather(*(one(client, i) for i in range(CLIENTS)))
+    whole = list(ended[: -CLIENTS + 1 or None])
+    return sum(n for _, n in whole) / (whole[-1][0] - start)
+
+
+def llamacpp(port):
+    code = (
+        "import xllamacpp, time; s = xllamacpp.CommonParams();"
+        f"s.model.path = {str(models.smollm2_gguf())!r}; s.n_ctx = {CLIENTS * 512}; s.n_parallel = {CLIENTS};"
+        f"s.port = {port}; s.hostnames = ['127.0.0.1']; s.cpuparams.n_threads = 2;"
+        "s.cpuparams_batch.n_threads = 2; server = xllamacpp.Server(s); time.sleep(3600)"
+    )
+    return [sys.executable, "-c", code], "smollm2"
+
+
+def transformers(port):
+    folder = str(artifacts.get("smollm2.hf"))
+    command = [sys.executable, "-m", "transformers.commands.transformers_cli", "serve"]
+    return [*command, "--port", str(port), "--host", "127.0.0.1", "--force-model", folder], folder
+
+
+def ours(file):
+    return f'models = [{{name="smollm2", kind="chat", source="{file}", rows={CLIENTS}, context=512}}]'
+
+
+def throughput(figures):
+    """Eight clients, three rounds, each server started and stopped in turn."""
+    found = {}
+    for _ in range(3):
+        for file in ("smollm2.fp32", "smollm2.int8", "smollm2.int4"):
+            with serve.started(ours(file)) as server:
+                asyncio.run(closed(server.url + "/v1", "smollm2", {}))
+                found.setdefault(file, []).append(asyncio.run(closed(server.url + "/v1", "smollm2", {})))
+        for name, command in (("llama.cpp", llamacpp),):
+            port = serve.free_port()
+            line, model = command(port)
+            process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            try:
+                url = f"http://127.0.0.1:{port}/v1"
+                until_ready(url)
+                asyncio.run(closed(url, model, {}))
+                found.setdefault(name, []).append(asyncio.run(closed(url, model, {})))
+            finally:
+                process.kill()
+                process.wait()
+        print({name: [round(v, 1) for v in values] for name, values in found.items()}, flush=True)
+    figures["throughput_tps"] = {name: round(float(np.median(v)), 1) for name, v in found.items()}
+    ratios = [a / b for a, b in zip(found["smollm2.int4"], found["llama.cpp"], strict=True)]
+    figures["throughput_vs_llamacpp_server"] = round(float(np.median(ratios)), 3)
+
+
+def until_ready(url):
+    end = time.monotonic() + 120
+    while time.monotonic() < end:
+        try:
+            if httpx.get(url + "/models", timeout=2).status_code == 200:
+                return
+        except httpx.HTTPError:
+            pass
+        time.sleep(0.2)
+    raise RuntimeError(f"{url} did not start")
+
+
+def timing(figures):
+    """10,000 tries in turn: a key that shares all but the last character with a real one, and a stranger."""
+    real = keys.make()
+    known = [keys.Key(f"k{i}", keys.digest(keys.make())) for i in range(20)] + [
+        keys.Key("real", keys.digest(real))
+    ]
+    near, far = real[:-1] + ("A" if real[-1] != "A" else "B"), keys.make()
+    spent = {"near": [], "far": []}
+    rng = np.random.default_rng(0)
+    for _ in range(10_000):
+        for name in rng.permutation(["near", "far"]):
+            key = near if name == "near" else far
+            start = time.perf_counter_ns()
+            keys.find(known, key)
+            spent[name].append(time.perf_counter_ns() - start)
+    p = stats.mannwhitneyu(spent["near"], spent["far"]).pvalue
+    print(f"near {np.median(spent['near']):.0f} ns, far {np.median(spent['far']):.0f} ns, p = {p:.2f}")
+    figures["key_timing_p"] = round(float(p), 4)
+
+
+def delays(figures):
+    """A server of known delays in a process of its own."""
+    port = serve.free_port()
+    app = """
+import asyncio, json, time
+from fastapi import FastAPI
+from starlette.responses import StreamingResponse
+app = FastAPI()
+@app.post("/v1/chat/completions")
+async def answer(body: dict):
+    begin = time.perf_counter()
+    async def events():
+        for i in range(body["max_tokens"]):
+            await asyncio.sleep(max(begin + 0.05 + 0.005 * i - time.perf_counter(), 0))
+            yield 'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\\n\\n'
+        usage = {"prompt_tokens": 3, "completion_tokens": body["max_tokens"]}
+        yield f"data: {json.dumps({'choices': [], 'usage': usage})}\\n\\ndata: [DONE]\\n\\n"
+    return StreamingResponse(events(), media_type="text/event-stream")
+import uvicorn, sys
+uvicorn.run(app, port=int(sys.argv[1]), log_level="error")
+"""
+    process = subprocess.Popen([sys.executable, "-c", app, str(port)])
+    try:
+        time.sleep(3)
+        asks = [Ask(float(t), "x", 40) for t in poisson(10, 200)]
+        report = asyncio.run(drive(f"http://127.0.0.1:{port}/v1", "m", asks))
+    finally:
+        process.kill()
+    ttft, itl = np.median(report.records["ttft_ms"]), np.median(report.itl_ms())
+    print(
+        f"known 50 ms and 5 ms, measured {ttft:.2f} and {itl:.3f}; own lag P99 "
+        f"{np.percentile(report.lag_ms, 99):.2f} ms"
+    )
+    figures["load_ttft_ms"], figures["load_itl_ms"] = round(float(ttft), 2), round(float(itl), 3)
+
+
+def memory(figures):
+    """Ten minutes of load with hang-ups: memory at the end against memory after the first minute."""
+    with serve.started() as server:
+        process, grown = psutil.Process(server.process.pid), []
+        for _ in range(20):
+            asks = [Ask(float(t), PROMPTS[i % len(PROMPTS)], 24) for i, t in enumerate(poisson(5, 150))]
+            report = asyncio.run(drive(server.url + "/v1", "smollm2", asks))
+            serve.hang_up(server.url)
+            grown.append(process.memory_info().rss / 1e6)
+            print(
+                f"{grown[-1]:.0f} MB, {(report.records['outcome'] == 'answered').sum()} of {len(asks)}",
+                flush=True,
+            )
+        figures["memory_mb_first_and_last"] = [round(grown[1], 1), round(grown[-1], 1)]
+        figures["rows_taken_at_the_end"] = serve.gauges(server.url)["kit_num_requests_running"]
+
+
+PARTS = {"overhead": overhead, "throughput": throughput, "timing": timing, "delays": delays, "memory": memory}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", help="also write the figures to this file")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    args = parser.parse_args()
+    figures = {}
+    for part in args.only:
+        PARTS[part](figures)
+    for name, value in figures.items():
+        print(f"{name}: {value}")
+    if args.json:
+        with open(args.json, "w") as f:
+            json.dump(figures, f, indent=1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1003 @@
+"""The server with the real OpenAI client, with hostile clients, and against what theory and libraries say."""
+
+import asyncio
+import json
+import socket
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate
+from math import inf
+
+import httpx
+import numpy as np
+import openai
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from openai import OpenAI
+
+from kit import artifacts, decode, engine, models, serve
+from kit.engine import chat_ids, tokenizer
+from kit.serve import alerts, filters, keys, load, manifest, shelf
+from kit.serve.limits import Allowance, OverLimit, Window
+from kit.serve.metrics import Metrics
+from kit.serve.settings import ModelSettings, SettingsError
+
+HELLO = [{"role": "user", "content": "What is the capital of France?"}]
+
+
+# --- limits
+
+
+@given(st.lists(st.tuples(st.floats(0, 5), st.integers(1, 8)), max_size=40))
+def test_no_window_ever_holds_more_than_its_limit(steps):
+    window, now, taken = Window("requests", 10, 7.0), 0.0, []
+    for gap, amount in steps:
+        now += gap
+        if window.wait_s(amount, now) == 0:
+            window.take(amount, now)
+            taken.append((now, amount))
+        inside = sum(a for at, a in taken if at > now - 7.0)
+        assert inside <= 10
+
+
+@given(st.lists(st.tuples(st.floats(0, 3), st.integers(1, 6)), min_size=1, max_size=30), st.integers(1, 10))
+def test_the_time_to_wait_is_right_to_the_moment(steps, amount):
+    window, now = Window("requests", 10, 5.0), 0.0
+    for gap, size in steps:
+        now += gap
+        if window.wait_s(size, now) == 0:
+            window.take(size, now)
+    wait = window.wait_s(amount, now)
+    assert 0 <= wait <= 5 + 1e-9
+    if wait:
+        assert window.wait_s(amount, now + wait * (1 - 1e-6)) > 0
+    assert window.wait_s(amount, now + wait + 1e-6) == 0
+
+
+def test_a_request_larger_than_the_limit_never_fits():
+    assert Window("requests", 10, 5.0).wait_s(11, 0.0) == inf
+    with pytest.raises(OverLimit, match="ask for fewer"):
+        Allowance({"output_tokens": 10}, 60, lambda: 0.0).reserve(1, 11)
+
+
+def test_two_requests_cannot_both_take_the_last_tokens_and_what_is_left_over_comes_back():
+    allowance = Allowance({"output_tokens": 100}, 60, lambda: 0.0)
+    first = allowance.reserve(5, 60)
+    with pytest.raises(OverLimit, match="100 output tokens in 60 s"):
+        allowance.reserve(5, 60)
+    allowance.settle(first, 5, 20, 0.5)
+    allowance.reserve(5, 80)
+    assert vars(allowance.used) == {
+        "requests": 0, "refused": 1, "prompt_tokens": 5, "completion_tokens": 20, "spend_usd": 0.5,
+    }  # fmt: skip
+
+
+def test_a_refusal_takes_nothing_of_any_kind():
+    allowance = Allowance({"input_tokens": 10, "output_tokens": 10}, 60, lambda: 0.0)
+    with pytest.raises(OverLimit):
+        allowance.reserve(5, 11)
+    allowance.reserve(10, 10)
+
+
+# --- keys
+
+
+def test_a_key_file_holds_no_key_and_finds_its_owner(tmp_path):
+    file = tmp_path / "keys.toml"
+    mine = keys.add(file, "mine", limits={"requests": 5})
+    other = keys.add(file, "other", admin=True)
+    assert mine not in file.read_text()
+    assert oct(file.stat().st_mode)[-3:] == "600"
+    known = keys.load(file)
+    assert keys.find(known, mine).name == "mine"
+    assert keys.find(known, mine).limits == {"requests": 5}
+    assert keys.find(known, other).admin
+    for wrong in ("", mine[:-1], mine + "x", mine.upper(), keys.digest(mine)):
+        assert keys.find(known, wrong) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[[key]\n", "kit keys"),
+        ('[[key]]\nname = "a"\nsha256 = "kit-abc"\n', "64 hexadecimal"),
+        ('[[key]]\nsha256 = "00"\n', "needs a name"),
+        ('[[key]]\nname = "a"\nsha256 = "' + "0" * 64 + '"\ncolour = 1\n', "colour"),
+        ('[[key]]\nname = "a"\nsha256 = "' + "0" * 64 + '"\nlimits = {wishes = 3}\n', "wishes"),
+        (('[[key]]\nname = "a"\nsha256 = "' + "0" * 64 + '"\n') * 2, "more than one"),
+    ],
+)
+def test_a_bad_key_file_says_where(tmp_path, text, told):
+    file = tmp_path / "keys.toml"
+    file.write_text(text)
+    with pytest.raises(keys.KeyFileError, match=told):
+        keys.load(file)
+
+
+# --- the output filter
+
+WORDS = st.sampled_from(["Call", "me@home.org", "+49 30", "030-1234567", "now", ",", "a.b@c.de!", "x@y"])
+
+
+@given(st.lists(WORDS, max_size=12), st.lists(st.integers(1, 9), min_size=1, max_size=60))
+def test_a_filter_does_not_depend_on_where_the_pieces_are_cut(words, cuts):
+    text = " ".join(words)
+    ends = [c for c in accumulate(cuts) if c < len(text)]
+    one = filters.redact()
+    out = (
+        "".join(one.push(text[a:b]) for a, b in zip([0, *ends], [*ends, len(text)], strict=True))
+        + one.finish()
+    )
+    assert out == filters.CONTACT.sub("[removed]", text)
+    assert "me@home.org" not in out
+
+
+def test_an_unknown_filter_is_refused():
+    with pytest.raises(ValueError, match="module:function"):
+        filters.find("kit.serve.filters:nothing")
+
+
+# --- manifests
+
+
+def test_a_changed_file_and_a_strangers_signature_are_refused(tmp_path):
+    def pem(name):
+        key = Ed25519PrivateKey.generate()
+        private, public = tmp_path / name, tmp_path / f"{name}.pub"
+        private.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+        public.write_bytes(
+            key.public_key().public_bytes(
+                serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+            )
+        )
+        return private, public
+
+    (mine, mine_public), (_, strange) = pem("mine"), pem("strange")
+    model, file = tmp_path / "model.onnx", tmp_path / "manifest.json"
+    model.write_bytes(b"weights")
+    manifest.write(file, [model], mine)
+    known = manifest.read(file, mine_public)
+    known.check(model)
+    with pytest.raises(manifest.ManifestError, match="not signed with"):
+        manifest.read(file, strange)
+    model.write_bytes(b"weightz")
+    with pytest.raises(manifest.ManifestError, match="is not the file"):
+        known.check(model)
+    with pytest.raises(manifest.ManifestError, match="not in the manifest"):
+        known.check(file)
+    file.write_text(file.read_text().replace("model", "other"))
+    with pytest.raises(manifest.ManifestError, match="not signed with"):
+        manifest.read(file, mine_public)
+
+
+def test_a_model_that_is_not_in_the_manifest_is_not_opened(tmp_path):
+    with pytest.raises(manifest.ManifestError):
+        shelf.open_version(
+            ModelSettings(name="e", kind="classify", source="intent.int8"), "1", manifest.Manifest({})
+        )
+
+
+# --- settings
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("port = 99999", "port"),
+        ("colour = 1", "colour"),
+        ('models = [{name="a", kind="chat"}]', "needs a source"),
+        ('models = [{name="a", kind="upstream"}]', "base_url"),
+        ('models = [{name="a", kind="chat", source="x"}, {name="a", kind="chat", source="y"}]', "same name"),
+        ('tls_key = "k.pem"', "both"),
+        ("port = ", "Invalid value"),
+    ],
+)
+def test_bad_settings_say_what_is_wrong(tmp_path, text, told):
+    file = tmp_path / "serve.toml"
+    file.write_text(text)
+    with pytest.raises(SettingsError, match=told):
+        serve.load_settings(file)
+
+
+# --- queueing theory
+
+
+@given(st.floats(0.2, 3), st.integers(1, 6), st.integers(0, 12))
+def test_the_queue_is_what_its_balance_equations_say(load_, servers, queue):
+    found = serve.steady(load_ * servers, 1.0, servers, queue)
+    n = servers + queue + 1
+    q = np.zeros((n, n))
+    for i in range(n - 1):
+        q[i, i + 1], q[i + 1, i] = load_ * servers, min(i + 1, servers)
+    q -= np.diag(q.sum(1))
+    p = np.linalg.lstsq(np.vstack([q.T, np.ones(n)]), np.append(np.zeros(n), 1), rcond=None)[0]
+    assert found.refused == pytest.approx(p[-1], abs=1e-9)
+    waiting = sum(p[i] * max(i - servers, 0) for i in range(n))
+    assert found.wait_s == pytest.approx(waiting / (load_ * servers * (1 - p[-1])), abs=1e-9)
+
+
+# --- alerts
+
+
+def test_alerts_fire_once_and_say_when_it_is_over():
+    metrics, sent = Metrics(dict), []
+
+    async def send(message):
+        sent.append(message)
+
+    rules = (alerts.Rule("errors", "error_rate", 0.1), alerts.Rule("slow", "p95_seconds", 1.0, looks=2))
+    full, spent = [0.0], [0.0]
+    watch = alerts.Watchman(rules, metrics, lambda: full[0], lambda: spent[0], send)
+
+    def serve_some(good, bad, seconds):
+        for status, n in (("200", good), ("500", bad)):
+            metrics.requests.labels("/v1/chat/completions", status).inc(n)
+        for _ in range(good):
+            metrics.e2e.labels("m").observe(seconds)
+
+    async def play():
+        said = []
+        for good, bad, seconds in ((99, 1, 0.1), (5, 5, 0.1), (5, 5, 4), (100, 0, 4), (100, 0, 0.1)):
+            serve_some(good, bad, seconds)
+            said.append([(m["alert"], m["status"]) for m in await watch.look()])
+        return said
+
+    assert asyncio.run(play()) == [
+        [], [("errors", "firing")], [], [("errors", "resolved"), ("slow", "firing")], [("slow", "resolved")],
+    ]  # fmt: skip
+    assert len(sent) == 4
+
+
+# --- the load generator
+
+
+def test_streams_have_the_rate_and_the_burstiness_that_were_asked_for():
+    for cv in (0.5, 1.0, 3.0):
+        gaps = np.diff(load.gamma(20, 40_000, cv, seed=1))
+        assert gaps.mean() == pytest.approx(1 / 20, rel=0.05)
+        assert gaps.std() / gaps.mean() == pytest.approx(cv, rel=0.06)
+
+
+def test_a_recorded_trace_keeps_its_gaps(tmp_path):
+    file = tmp_path / "trace.csv"
+    file.write_text(
+        "TIMESTAMP,tokens\n2023-11-16 18:15:46.5,1\n2023-11-16 18:15:48,2\n2023-11-16 18:16:00,3\n"
+    )
+    assert load.recorded(file, 3, faster=2).tolist() == [0.0, 0.75, 6.75]
+    with pytest.raises(ValueError, match="it has 3"):
+        load.recorded(file, 4)
+
+
+class Running:
+    """A uvicorn server in a thread of this process."""
+
+    def __init__(self, app):
+        import uvicorn
+
+        self.port = serve.free_port()
+        self.server = uvicorn.Server(uvicorn.Config(app, port=self.port, log_level="warning"))
+        self.thread = threading.Thread(target=self.server.run, daemon=True)
+        self.thread.start()
+        while not self.server.started:
+            time.sleep(0.01)
+            assert self.thread.is_alive()
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def stop(self):
+        self.server.should_exit = True
+        self.thread.join(20)
+        assert not self.thread.is_alive()
+
+
+@pytest.fixture(scope="module")
+def known():
+    """A server of known delays: 50 ms to the first token, 5 ms between two. It notes when it really sent."""
+    from fastapi import FastAPI
+    from starlette.responses import StreamingResponse
+
+    app, stamps = FastAPI(), []
+
+    @app.post("/v1/chat/completions")
+    async def answer(body: dict):
+        begin = time.perf_counter()
+        mine = []
+        stamps.append(mine)
+
+        async def events():
+            for i in range(body["max_tokens"]):
+                await asyncio.sleep(max(begin + 0.050 + 0.005 * i - time.perf_counter(), 0))
+                mine.append(time.perf_counter() - begin)
+                delta = {"choices": [{"index": 0, "delta": {"content": "a b "}, "finish_reason": None}]}
+                yield f"data: {json.dumps(delta)}\n\n"
+            usage = {"prompt_tokens": 3, "completion_tokens": 2 * body["max_tokens"]}
+            yield f"data: {json.dumps({'choices': [], 'usage': usage})}\n\ndata: [DONE]\n\n"
+
+        return StreamingResponse(events(), media_type="text/event-stream")
+
+    running = Running(app)
+    yield running.url, stamps
+    running.stop()
+
+
+def test_the_load_generator_measures_known_delays(known):
+    url, stamps = known
+    stamps.clear()
+    asks = [load.Ask(t, "x", 20) for t in np.arange(30) * 0.05]
+    report = serve.wait_for(load.drive(url + "/v1", "m", asks))
+    records = report.records
+    assert (records["outcome"] == "answered").all()
+    assert (records["tokens_out"] == 40).all(), "tokens, not events"
+    true_first = np.median([s[0] for s in stamps]) * 1000
+    true_gaps = np.median([(s[-1] - s[0]) / 39 for s in stamps]) * 1000
+    assert np.median(records["ttft_ms"]) == pytest.approx(true_first, rel=0.1)
+    assert np.median(report.itl_ms()) == pytest.approx(true_gaps, rel=0.05)
+
+
+def test_a_server_that_stops_for_a_while_cannot_hide_the_wait():
+    """Coordinated omission: 1 s without answers, requests due every 50 ms."""
+    from fastapi import FastAPI
+
+    app = FastAPI()
+    stop = [0.0]
+
+    @app.post("/v1/chat/completions")
+    async def answer(body: dict):
+        from starlette.responses import Response
+
+        stop[0] = stop[0] or time.perf_counter() + 1.0
+        await asyncio.sleep(max(stop[0] - time.perf_counter(), 0))
+        text = 'data: {"choices":[{"delta":{"content":"a"}}]}\n\ndata: [DONE]\n\n'
+        return Response(text, media_type="text/event-stream")
+
+    running = Running(app)
+    report = serve.wait_for(
+        load.drive(running.url + "/v1", "m", [load.Ask(0.05 * i, "x") for i in range(40)], tokenize=len)
+    )
+    running.stop()
+    waits = report.records["ttft_ms"][:20]
+    assert np.corrcoef(waits, 1000 - 50 * np.arange(20))[0, 1] > 0.99
+    assert (report.records["tokens_out"] == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("reply", "outcome"),
+    [
+        (b"HTTP/1.1 503 X\r\nContent-Length: 2\r\n\r\n{}", "rejected"),
+        (b"HTTP/1.1 500 X\r\nContent-Length: 2\r\n\r\n{}", "failed"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\ndata: {}\n\n", "failed"),
+        (b'HTTP/1.1 200 OK\r\nContent-Length: 34\r\n\r\ndata: {"choices":[{"delta":{}}]}\n\n', "failed"),
+    ],
+)
+def test_what_goes_wrong_has_its_own_outcome(reply, outcome):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def once():
+            connection, _ = listener.accept()
+            connection.recv(65536)
+            connection.sendall(reply)
+            connection.close()
+
+        thread = threading.Thread(target=once)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+        report = serve.wait_for(load.drive(url, "m", [load.Ask(0.0, "x")]))
+        thread.join()
+    assert report.records["outcome"].tolist() == [outcome]
+
+
+# --- the application, with a stand-in for the engine: its text is known, and so is its speed
+
+
+class Parrot:
+    """Rows that answer with the words of the prompt, over and over, and never end by themselves. The part of
+    ``Engine`` that a batcher uses."""
+
+    def __init__(self, rows=4, context=256, step_s=0.0):
+        self.rows, self.context, self.vocab, self.step_s = rows, context, 49152, step_s
+        self.pasts, self.fail = np.zeros(rows, np.int64), False
+        self.words, self.made = [[0]] * rows, [0] * rows
+
+    def _next(self, row):
+        logits = np.zeros(self.vocab, np.float32)
+        logits[self.words[row][self.made[row] % len(self.words[row])]] = 50
+        return logits
+
+    def prefill(self, ids, row=0):
+        time.sleep(self.step_s)
+        self.words[row], self.made[row] = [t for t in ids if t > 2] or [28], 0
+        self.pasts[row] += len(ids)
+        return self._next(row)
+
+    def step_rows(self, tokens):
+        if self.fail:
+            self.fail = False
+            raise RuntimeError("out of smoke")
+        time.sleep(self.step_s)
+        for row in range(len(tokens)):
+            self.made[row] += 1
+            self.pasts[row] += 1
+        return np.stack([self._next(row) for row in range(len(tokens))])
+
+    def copy(self, source, target):
+        self.words[target], self.made[target] = self.words[source], self.made[source]
+        self.pasts[target] = self.pasts[source]
+
+    def reset(self, row=0):
+        self.pasts[row] = 0
+
+
+@pytest.fixture
+def house(monkeypatch, tmp_path):
+    """Starts servers with parrots: ``house(step_s=..., **settings)`` -> (running, parrot)."""
+    from kit.batch import Batcher
+
+    running = []
+
+    def start(step_s=0.0, rows=4, queue=4, context=256, **more):
+        parrots = []
+
+        def opened(settings, path, guessed):
+            parrots.append(parrot := Parrot(rows, context, step_s))
+            return lambda: Batcher(parrot, queue=queue + rows), rows, context, parrot.vocab
+
+        monkeypatch.setattr(shelf, "opened", opened)
+        model = {"name": "parrot", "kind": "chat", "source": __file__, "rows": rows, "queue": queue}
+        model |= {"context": context, "usd_per_mtok_in": 1.0, "usd_per_mtok_out": 2.0}
+        app = serve.create_app(serve.Settings(models=[model, *more.pop("models", [])], **more))
+        running.append(Running(app))
+        running[-1].house = app.state.house
+        return running[-1], parrots[0]
+
+    yield start
+    for server in running:
+        server.stop()
+
+
+def ask(url, **more):
+    return httpx.post(
+        url + "/v1/chat/completions",
+        json={"model": "parrot", "messages": HELLO, "max_tokens": 5} | more,
+        timeout=30,
+    )
+
+
+def until(true, seconds=5):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_hangs_up_frees_its_row(house, stream):
+    server, _ = house(step_s=0.01)
+    writer = server.house.writers()["parrot"]
+    body = json.dumps({"model": "parrot", "messages": HELLO, "max_tokens": 200, "stream": stream}).encode()
+    with socket.create_connection(("127.0.0.1", server.port)) as s:
+        s.sendall(
+            b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            + f"Content-Length: {len(body)}\r\n\r\n".encode()
+            + body
+        )
+        until(lambda: writer.running == 1)
+    until(lambda: writer.running == 0 and writer.open == 0, 1)
+
+
+def test_a_slow_reader_holds_up_nobody(house):
+    server, _parrot = house(step_s=0.002)
+    with socket.create_connection(("127.0.0.1", server.port)) as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+        body = json.dumps({"model": "parrot", "messages": HELLO, "max_tokens": 200, "stream": True}).encode()
+        slow.sendall(
+            f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+            "Content-Type: application/json\r\n\r\n".encode()
+            + body
+        )
+        assert all(ask(server.url).status_code == 200 for _ in range(10))
+        until(lambda: server.house.writers()["parrot"].running == 0)
+
+
+def test_a_full_queue_says_when_to_come_back_and_loses_nobody(house):
+    server, _ = house(step_s=0.01, rows=2, queue=3)
+    with ThreadPoolExecutor(20) as pool:
+        found = list(pool.map(lambda _: ask(server.url, max_tokens=40), range(20)))
+    codes = [r.status_code for r in found]
+    assert set(codes) == {200, 503}
+    assert codes.count(200) >= 5
+    for r in found:
+        if r.status_code == 503:
+            assert int(r.headers["retry-after"]) >= 1
+            assert r.json()["error"]["code"] == "queue_full"
+        else:
+            assert r.json()["usage"]["completion_tokens"] == 40
+    assert server.house.writers()["parrot"].open == 0
+
+
+def test_an_answer_that_takes_too_long_is_ended(house):
+    server, _ = house(step_s=0.05, deadline_s=0.4)
+    late = ask(server.url, max_tokens=100)
+    assert late.status_code == 504
+    assert late.json()["error"]["code"] == "deadline_exceeded"
+    lines = ask(server.url, max_tokens=100, stream=True).text
+    assert '"deadline_exceeded"' in lines
+    assert "[DONE]" not in lines
+    until(lambda: server.house.writers()["parrot"].running == 0)
+
+
+def test_a_model_that_fails_ends_its_answers_and_serves_the_next(house):
+    server, parrot = house(step_s=0.01)
+    parrot.fail = True
+    failed = ask(server.url)
+    assert failed.status_code == 500
+    assert "out of smoke" in failed.json()["error"]["message"]
+    assert ask(server.url).status_code == 200
+
+
+def test_stopping_answers_what_runs_and_refuses_what_comes(house):
+    server, _ = house(step_s=0.02)
+    with ThreadPoolExecutor(2) as pool:
+        running = pool.submit(ask, server.url, max_tokens=60)
+        until(lambda: server.house.writers()["parrot"].running == 1)
+        server.house.draining = True
+        assert httpx.get(server.url + "/readyz").status_code == 503
+        assert httpx.get(server.url + "/healthz").status_code == 200
+        refused = ask(server.url)
+        assert refused.status_code == 503
+        assert "retry-after" in refused.headers
+        server.stop()
+        assert running.result().json()["usage"]["completion_tokens"] == 60
+
+
+def test_limits_by_key_and_nobody_sees_anothers_usage(house, tmp_path):
+    file = tmp_path / "keys.toml"
+    few = keys.add(file, "few", limits={"requests": 2})
+    short = keys.add(file, "short", limits={"output_tokens": 12})
+    boss = keys.add(file, "boss", admin=True)
+    server, _ = house(keys=file)
+
+    def post(key, path="/v1/chat/completions", **more):
+        body = {"model": "parrot", "messages": HELLO, "max_tokens": 5} | more
+        return httpx.post(server.url + path, json=body, headers={"Authorization": f"Bearer {key}"})
+
+    assert [post(few).status_code for _ in range(3)] == [200, 200, 429]
+    assert 0 < int(post(few).headers["retry-after"]) <= 60
+    assert [post(short).status_code for _ in range(3)] == [200, 200, 429]
+    assert post(short, max_tokens=13).json()["error"]["param"] == "output_tokens"
+    for wrong in ("x", few[:-1]):
+        assert post(wrong).status_code == 401
+    assert httpx.get(server.url + "/v1/models").status_code == 401
+    assert post(few, "/admin/models/parrot", version="2", source="x").status_code in (403, 429)
+    usage = httpx.get(server.url + "/v1/usage", headers={"Authorization": f"Bearer {short}"}).json()
+    assert (usage["key"], usage["completion_tokens"]) == ("short", 10)
+    assert usage["spend_usd"] == pytest.approx((usage["prompt_tokens"] + 2 * 10) / 1e6)
+    usage = httpx.get(server.url + "/v1/usage", headers={"Authorization": f"Bearer {boss}"}).json()
+    assert usage["completion_tokens"] == 0
+
+
+def test_large_and_malformed_bodies(house):
+    server, _ = house(body_bytes=100_000)
+    big = {"model": "parrot", "messages": [{"role": "user", "content": "x" * 200_000}]}
+    assert httpx.post(server.url + "/v1/chat/completions", json=big).status_code == 413
+
+    def chunks():
+        for _ in range(300):
+            yield b"[" * 1000
+
+    r = httpx.post(
+        server.url + "/v1/chat/completions", content=chunks(), headers={"content-type": "application/json"}
+    )
+    assert r.status_code == 413
+    for body in (b"", b"{", b"[]", b"null", b'"x"', b"\xff\xfe", b"[" * 50_000):
+        r = httpx.post(
+            server.url + "/v1/chat/completions", content=body, headers={"content-type": "application/json"}
+        )
+        assert r.status_code == 400, body[:9]
+        assert r.json()["error"]["type"] == "invalid_request_error"
+    assert ask(server.url).status_code == 200
+
+
+def test_two_hundred_connections_at_once(house):
+    server, _ = house(rows=8, queue=300)
+    with ThreadPoolExecutor(200) as pool:
+        assert {r.status_code for r in pool.map(lambda _: ask(server.url), range(200))} == {200}
+    assert server.house.writers()["parrot"].open == 0
+
+
+def test_the_output_filter_sees_every_text(house, monkeypatch):
+    class NoFrance:
+        def __init__(self):
+            self.text = ""
+
+        def push(self, text):
+            self.text += text
+            if "France" in self.text:
+                raise filters.Blocked
+            return text
+
+        def finish(self):
+            return ""
+
+    monkeypatch.setattr(filters, "no_france", NoFrance, raising=False)
+    server, _ = house(output_filter="kit.serve.filters:no_france")
+    choice = ask(server.url, max_tokens=60).json()["choices"][0]
+    assert choice["finish_reason"] == "content_filter"
+    assert "France" not in choice["message"]["content"]
+    lines = ask(server.url, max_tokens=60, stream=True).text
+    assert "France" not in lines
+    assert '"content_filter"' in lines
+    assert "[DONE]" in lines
+    until(lambda: server.house.writers()["parrot"].running == 0)
+
+
+def test_a_swap_drops_nobody_and_can_be_undone(house):
+    server, _ = house(step_s=0.005)
+    admin = server.url + "/admin/models/parrot"
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(ask, server.url, max_tokens=50) for _ in range(4)]
+        until(lambda: server.house.writers()["parrot"].running == 4)
+        assert httpx.post(admin, json={"version": "2", "source": __file__}).json()["version"] == "2"
+        new = ask(server.url).json()["system_fingerprint"]
+        old = {a.result().json()["system_fingerprint"] for a in asked}
+    assert (new, old) == ("parrot-2", {"parrot-1"})
+    assert httpx.post(admin, json={"version": "3", "source": "nowhere"}).status_code == 400
+    assert ask(server.url).json()["system_fingerprint"] == "parrot-2"
+    assert httpx.post(admin + "/rollback").json()["version"] == "1"
+    assert ask(server.url).json()["system_fingerprint"] == "parrot-1"
+
+
+def test_logs_hold_no_prompt_and_no_key(house, tmp_path, caplog):
+    file = tmp_path / "keys.toml"
+    key = keys.add(file, "mine")
+    server, _ = house(keys=file)
+    caplog.set_level("DEBUG")
+    secret = [{"role": "user", "content": "my secret is swordfish"}]
+    for token in (key, "kit-wrong"):
+        httpx.post(
+            server.url + "/v1/chat/completions",
+            json={"model": "parrot", "messages": secret, "max_tokens": 4},
+            headers={"Authorization": f"Bearer {token}"},
+        )
+    until(lambda: "key=mine" in caplog.text)
+    ours = "\n".join(r.getMessage() for r in caplog.records if r.name.startswith("kit"))
+    assert "swordfish" not in ours
+    assert key not in caplog.text
+    assert "key=mine" in ours
+
+
+def test_two_thousand_generated_requests_against_the_published_schema(house):
+    """schemathesis: no 5xx, and every answer is what /openapi.json says."""
+    import schemathesis
+    from schemathesis.checks import not_a_server_error
+    from schemathesis.specs.openapi import checks as openapi
+
+    server, _ = house(models=[{"name": "edge", "kind": "classify", "source": "intent.int8"}], queue=64)
+    schema = schemathesis.openapi.from_url(server.url + "/openapi.json")
+    rules = [not_a_server_error, openapi.response_schema_conformance, openapi.status_code_conformance]
+    rules += [openapi.content_type_conformance, openapi.response_headers_conformance]
+    statuses = Counter()
+    examples = {
+        "/v1/chat/completions": 850,
+        "/v1/completions": 800,
+        "/v1/classify": 250,
+        "/v1/embeddings": 100,
+    }
+    for operation in schema.get_all_operations():
+        api = operation.ok()
+        if api.path.startswith("/admin"):
+            continue
+
+        @given(case=api.as_strategy())
+        @settings(max_examples=examples.get(api.path, 30), deadline=None, database=None, derandomize=True)
+        def check(case):
+            if isinstance(case.body, dict) and "model" in case.body:
+                # a model that is there, and answers that end soon
+                case.body = case.body | {
+                    "model": "edge" if case.operation.path == "/v1/classify" else "parrot"
+                }
+                for name in ("max_tokens", "max_completion_tokens"):
+                    if isinstance(case.body.get(name), int):
+                        case.body = case.body | {name: 1 + case.body[name] % 9}
+            response = case.call()
+            statuses[response.status_code] += 1
+            case.validate_response(response, checks=rules)
+
+        check()
+    assert statuses.total() >= 2000, statuses
+    assert statuses[200] >= 300, statuses  # not all of them are nonsense
+
+
+# --- the real model, in a process of its own, with the real client
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    with serve.started() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def client(real):
+    return OpenAI(base_url=real.url + "/v1", api_key="any", max_retries=0)
+
+
+@pytest.fixture(scope="module")
+def bare():
+    return engine.Engine(artifacts.get("smollm2.int4"), context=1024, spin=False)
+
+
+def test_the_openai_client_gets_the_engines_text(client, bare):
+    answer = client.chat.completions.create(model="smollm2", messages=HELLO, max_tokens=30, temperature=0)
+    bare.reset()
+    # the chat template adds its own system message, as for chat_ids
+    expected = list(bare.generate(chat_ids(HELLO[0]["content"]), 30))
+    assert answer.choices[0].message.content == tokenizer().decode(expected)
+    assert answer.usage.prompt_tokens == len(chat_ids(HELLO[0]["content"]))
+    assert answer.usage.completion_tokens == len(expected)
+    assert answer.choices[0].finish_reason == ("length" if len(expected) == 30 else "stop")
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
+
+
+def test_a_stream_is_the_same_text_in_pieces_and_tells_its_usage(client):
+    more = {"model": "smollm2", "messages": HELLO, "max_tokens": 30, "temperature": 0}
+    whole = client.chat.completions.create(**more)
+    chunks = list(client.chat.completions.create(**more, stream=True, stream_options={"include_usage": True}))
+    text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+    assert text == whole.choices[0].message.content
+    assert len(chunks) > 5
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert chunks[-1].choices == []
+    assert chunks[-1].usage == whole.usage
+    assert [c.choices[0].finish_reason for c in chunks if c.choices][-1] == whole.choices[0].finish_reason
+
+
+def test_choices_seeds_and_stop(client):
+    more = {"model": "smollm2", "messages": HELLO, "max_tokens": 16, "temperature": 1.0, "seed": 7}
+    first = client.chat.completions.create(**more, n=3)
+    texts = [c.message.content for c in first.choices]
+    assert len(set(texts)) == 3
+    assert [c.index for c in first.choices] == [0, 1, 2]
+    again = client.chat.completions.create(**more, n=3)
+    assert [c.message.content for c in again.choices] == texts
+    stopped = client.chat.completions.create(
+        model="smollm2", messages=HELLO, max_tokens=40, temperature=0, stop=["Paris"]
+    )
+    assert "Paris" not in stopped.choices[0].message.content
+    assert stopped.choices[0].finish_reason == "stop"
+
+
+def test_logprobs_are_the_models(client, bare):
+    answer = client.chat.completions.create(
+        model="smollm2", messages=HELLO, max_tokens=6, temperature=0, logprobs=True, top_logprobs=3
+    )
+    content = answer.choices[0].logprobs.content
+    bare.reset()
+    ids = chat_ids(HELLO[0]["content"])
+    for entry in content:
+        logits = bare.prefill(ids).astype(np.float64)
+        logs = logits - logits.max() - np.log(np.exp(logits - logits.max()).sum())
+        best = np.argsort(-logs)[:3]
+        assert entry.logprob == pytest.approx(logs[best[0]], abs=0.05)
+        assert [t.logprob for t in entry.top_logprobs] == pytest.approx(logs[best].tolist(), abs=0.1)
+        assert bytes(entry.bytes).decode() == entry.token
+        ids = [int(best[0])]
+    assert "".join(e.token for e in content) == answer.choices[0].message.content
+
+
+def test_completions_of_texts_and_tokens(client):
+    text = "The sea is"
+    ids = tokenizer()(text, add_special_tokens=False).input_ids
+    more = {"model": "smollm2", "max_tokens": 8, "temperature": 0}
+    a = client.completions.create(prompt=text, **more)
+    b = client.completions.create(prompt=ids, **more)
+    both = client.completions.create(prompt=[text, "One, two,"], logprobs=2, **more)
+    assert a.choices[0].text == b.choices[0].text == both.choices[0].text
+    found = both.choices[1].logprobs
+    assert "".join(found.tokens) == both.choices[1].text
+    assert len(found.top_logprobs[0]) == 2
+    assert found.text_offset == [0, *accumulate(map(len, found.tokens[:-1]))]
+
+
+def test_embeddings_are_minilms(client):
+    from kit.quantize.quality import embed
+
+    texts = ["turn on the light", "the lamp should be on"]
+    plain = client.embeddings.create(model="minilm", input=texts, encoding_format="float")
+    coded = client.embeddings.create(model="minilm", input=texts)  # the client asks for base64
+    expected = embed(engine.session(artifacts.get("minilm.int8"), spin=False), texts)
+    np.testing.assert_allclose([d.embedding for d in plain.data], expected, atol=1e-5)
+    np.testing.assert_allclose([d.embedding for d in coded.data], expected, atol=1e-5)
+
+
+def test_models_and_errors_of_the_client(client):
+    assert {m.id for m in client.models.list()} == {"smollm2", "edge", "minilm"}
+    assert client.models.retrieve("smollm2").id == "smollm2"
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("nobody")
+    with pytest.raises(openai.BadRequestError, match="context holds 1024"):
+        client.chat.completions.create(model="smollm2", messages=HELLO, max_tokens=5000)
+    with pytest.raises(openai.BadRequestError, match="response_format"):
+        client.chat.completions.create(
+            model="smollm2", messages=HELLO, response_format={"type": "json_object"}
+        )
+    with pytest.raises(openai.BadRequestError, match="embed model"):
+        client.chat.completions.create(model="minilm", messages=HELLO)
+
+
+def test_the_classifier_answers_over_every_wire():
+    texts = ["turn off the kitchen lights", "open the garage", "开灯"]
+    model = shelf.open_version(ModelSettings(name="edge", kind="classify", source="intent.int8"), "1")
+    from kit import data
+
+    expected = [data.INTENTS[int(p.argmax())] for p in model.classify(texts)]
+    with serve.wires(texts[0]) as ways:
+        assert len(ways) == 4
+        for name, way in ways.items():
+            assert list(way.ask(texts)) == expected, name
+
+
+def test_metrics_agree_with_what_is_seen_from_outside(real):
+    before = serve.gauges(real.url)
+    report = serve.under_load(real.url, [4], 24, decode.requests(), max_tokens=12)[4]
+    after = serve.gauges(real.url)
+
+    def counted(name):
+        return after[name] - before.get(name, 0)
+
+    assert counted("kit_prompt_tokens_total") == report.records["tokens_in"].sum()
+    assert counted("kit_generation_tokens_total") == report.records["tokens_out"].sum()
+    assert counted("kit_e2e_request_latency_seconds_count") == 24
+    inside = counted("kit_e2e_request_latency_seconds_sum") / 24
+    assert inside == pytest.approx(report.records["e2e_ms"].mean() / 1000, rel=0.05, abs=0.02)
+
+
+def test_sigterm_under_load_loses_nobody():
+    with serve.started() as server:
+        asks = [load.Ask(0.05 * i, p, 24) for i, p in enumerate(decode.requests()[:40])]
+
+        async def both():
+            running = asyncio.create_task(load.drive(server.url + "/v1", "smollm2", asks))
+            await asyncio.sleep(1.0)
+            server.process.terminate()
+            return await running
+
+        report = serve.wait_for(both())
+        assert server.process.wait(60) == 0
+    outcomes = list(zip(report.records["outcome"], [s.error for s in report.seen], strict=True))
+    assert sum(o == "answered" for o, _ in outcomes) >= 10
+    # what was not answered was refused: at the door (503), or because nobody listened any more
+    assert {e for o, e in outcomes if o == "failed"} <= {"ConnectError"}
+
+
+def test_another_server_stands_where_smollm2_stands(tmp_path):
+    """llama.cpp's server behind ours, with the client unchanged."""
+    pytest.importorskip("xllamacpp")
+    port = serve.free_port()
+    code = (
+        "import xllamacpp, time; s = xllamacpp.CommonParams();"
+        f"s.model.path = {str(models.smollm2_gguf())!r}; s.n_ctx = 1024; s.n_parallel = 2; s.port = {port};"
+        "s.hostnames = ['127.0.0.1']; server = xllamacpp.Server(s); time.sleep(600)"
+    )
+    import subprocess
+    import sys
+
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        model = f'{{name="llama", kind="upstream", base_url="http://127.0.0.1:{port}/v1"}}'
+        gone = '{name="gone", kind="upstream", base_url="http://127.0.0.1:9/v1"}'
+        with serve.started(f"models = [{model}, {gone}]") as server:
+            until(lambda: _answers(f"http://127.0.0.1:{port}/v1/models"), 60)
+            api = OpenAI(base_url=server.url + "/v1", api_key="x", max_retries=0)
+            more = {"model": "llama", "messages": HELLO, "max_tokens": 20, "temperature": 0}
+            whole = api.chat.completions.create(**more)
+            assert whole.model == "llama"
+            direct = OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="x").chat.completions.create(
+                **more
+            )
+            assert whole.choices[0].message.content == direct.choices[0].message.content
+            chunks = list(
+                api.chat.completions.create(**more, stream=True, stream_options={"include_usage": True})
+            )
+            text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+            assert text == whole.choices[0].message.content
+            assert chunks[-1].usage.completion_tokens == whole.usage.completion_tokens
+            with pytest.raises(openai.InternalServerError, match="ConnectError"):
+                api.chat.completions.create(model="gone", messages=HELLO)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _answers(url):
+    try:
+        return httpx.get(url, timeout=2).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def test_a_model_with_a_draft_writes_its_text_and_counts_its_guesses():
+    model = '{name="smollm2", kind="chat", source="smollm2.fp32", draft="head", context=256}'
+    with serve.started(f"models = [{model}]") as server:
+        api = OpenAI(base_url=server.url + "/v1", api_key="x", max_retries=0)
+        answer = api.chat.completions.create(model="smollm2", messages=HELLO, max_tokens=24, temperature=0)
+        plain = engine.Engine(artifacts.get("smollm2.fp32"), context=256, spin=False)
+        expected = list(plain.generate(chat_ids(HELLO[0]["content"]), 24))
+        assert answer.choices[0].message.content == tokenizer().decode(expected)
+        found = serve.gauges(server.url)
+        assert (
+            0
+            < found["kit_spec_decode_num_accepted_tokens_total"]
+            <= found["kit_spec_decode_num_draft_tokens_total"]
+        )
+
+
+def test_tls(tmp_path):
+    trustme = pytest.importorskip("trustme")
+    authority = trustme.CA()
+    cert, key, root = tmp_path / "cert.pem", tmp_path / "key.pem", tmp_path / "root.pem"
+    issued = authority.issue_cert("127.0.0.1")
+    issued.cert_chain_pems[0].write_to_path(cert)
+    issued.private_key_pem.write_to_path(key)
+    authority.cert_pem.write_to_path(root)
+    text = 'models = [{name="edge", kind="classify", source="intent.int8"}]\n'
+    text += f'tls_certificate = "{cert.as_posix()}"\ntls_key = "{key.as_posix()}"\n'
+    import ssl
+
+    with serve.started(text) as server:
+        context = ssl.create_default_context(cafile=str(root))
+        assert server.url.startswith("https")
+        assert httpx.get(server.url + "/healthz", verify=context).status_code == 200
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(server.url + "/healthz")
+
+
+def test_traces_go_to_an_otlp_endpoint_with_the_conventions_names():
+    """A collector of one's own: it keeps what it is sent."""
+    from http.server import BaseHTTPRequestHandler, HTTPServer
+
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    got = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["content-length"]))
+            if self.headers.get("content-encoding") == "gzip":
+                import gzip
+
+                body = gzip.decompress(body)
+            got.append(ExportTraceServiceRequest.FromString(body))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *args):
+            pass
+
+    collector = HTTPServer(("127.0.0.1", 0), Collector)
+    threading.Thread(target=collector.serve_forever, daemon=True).start()
+    text = 'trace = "otlp"\nmodels = [{name="smollm2", kind="chat", source="smollm2.int4", context=128}]'
+    where = f"http://127.0.0.1:{collector.server_port}"
+    with serve.started(text, OTEL_EXPORTER_OTLP_ENDPOINT=where) as server:
+        httpx.post(
+            server.url + "/v1/chat/completions",
+            json={"model": "smollm2", "messages": HELLO, "max_tokens": 4},
+            timeout=60,
+        ).raise_for_status()
+    collector.shutdown()
+    spans = [s for r in got for rs in r.resource_spans for ss in rs.scope_spans for s in ss.spans]
+    names = {a.key: a.value for s in spans for a in s.attributes}
+    assert names["gen_ai.request.model"].string_value == "smollm2"
+    assert names["gen_ai.usage.output_tokens"].int_value == 4
+    assert not any("France" in str(s) for s in spans)
