@@ -61,14 +61,14 @@ def test_the_time_to_wait_is_right_to_the_moment(steps, amount):
 
 def test_a_request_larger_than_the_limit_never_fits():
     assert Window("requests", 10, 5.0).wait_s(11, 0.0) == inf
-    with pytest.raises(OverLimit, match="ask for fewer"):
+    with pytest.raises(OverLimit, match="Ask for fewer"):
         Allowance({"output_tokens": 10}, 60, lambda: 0.0).reserve(1, 11)
 
 
 def test_two_requests_cannot_both_take_the_last_tokens_and_what_is_left_over_comes_back():
     allowance = Allowance({"output_tokens": 100}, 60, lambda: 0.0)
     first = allowance.reserve(5, 60)
-    with pytest.raises(OverLimit, match="100 output tokens in 60 s"):
+    with pytest.raises(OverLimit, match="40 of 100 in 60 s are left"):
         allowance.reserve(5, 60)
     allowance.settle(first, 5, 20, 0.5)
     allowance.reserve(5, 80)
@@ -465,11 +465,9 @@ def house(monkeypatch, tmp_path):
 
 
 def ask(url, **more):
-    return httpx.post(
-        url + "/v1/chat/completions",
-        json={"model": "parrot", "messages": HELLO, "max_tokens": 5} | more,
-        timeout=30,
-    )
+    body = {"model": "parrot", "messages": HELLO, "max_tokens": 5} | more
+    headers = {"content-type": "application/json"}
+    return httpx.post(url + "/v1/chat/completions", content=json.dumps(body), headers=headers, timeout=30)
 
 
 def until(true, seconds=5):
@@ -640,6 +638,105 @@ def test_the_output_filter_sees_every_text(house, monkeypatch):
     until(lambda: server.house.writers()["parrot"].running == 0)
 
 
+def test_forty_slow_readers_hold_up_nobody(house):
+    """An answer that is complete gives its place back, though nobody reads it."""
+    server, _ = house(rows=2, queue=3)
+    body = json.dumps({"model": "parrot", "messages": HELLO, "max_tokens": 200, "stream": True}).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+    head += "Content-Type: application/json\r\n\r\n"
+    sockets, writer = [], server.house.writers()["parrot"]
+    for i in range(40):
+        sockets.append(s := socket.socket())
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+        s.connect(("127.0.0.1", server.port))
+        s.sendall(head.encode() + body)
+        until(lambda i=i: writer._made == i + 1 and writer.open == 0)
+    assert ask(server.url).status_code == 200
+    for s in sockets:
+        s.close()
+
+
+def test_what_is_refused_costs_nothing(house, tmp_path):
+    file = tmp_path / "keys.toml"
+    key = {"Authorization": f"Bearer {keys.add(file, 'mine', limits={'total_tokens': 5000})}"}
+    server, _ = house(step_s=0.02, rows=1, queue=1, keys=file)
+
+    def post(_=0):
+        body = {"model": "parrot", "messages": HELLO, "max_tokens": 20}
+        return httpx.post(server.url + "/v1/chat/completions", json=body, headers=key, timeout=30)
+
+    with ThreadPoolExecutor(8) as pool:
+        codes = Counter(r.status_code for r in pool.map(post, range(8)))
+    usage = httpx.get(server.url + "/v1/usage", headers=key).json()
+    assert codes[503] > 0
+    assert usage["completion_tokens"] == 20 * codes[200]
+    assert usage["prompt_tokens"] == codes[200] * post().json()["usage"]["prompt_tokens"]
+
+
+def test_without_keys_only_this_machine_may_change_models(house):
+    server, _ = house(host="0.0.0.0")  # only what the application makes of it: Running listens on loopback
+    refused = httpx.post(server.url + "/admin/models/parrot/rollback")
+    assert refused.status_code == 403
+    assert ask(server.url).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("more", "status"),
+    [
+        ({"presence_penalty": 0.0, "frequency_penalty": 0}, 200),
+        ({"presence_penalty": 0.5}, 400),
+        ({"messages": [*HELLO, {"role": "assistant", "content": "Paris", "refusal": None}, *HELLO]}, 200),
+        ({"messages": [{"role": "user", "content": "\ud83d"}]}, 400),
+        ({"messages": []}, 400),
+        ({"temperature": 1e-308}, 200),
+        ({"n": 8}, 200),
+        ({"stream_options": {"include_usage": True}}, 400),
+        ({"top_logprobs": 3}, 400),
+        ({"tools": []}, 400),
+    ],
+)
+def test_fields(house, more, status):
+    server, _ = house()
+    assert ask(server.url, **more).status_code == status
+
+
+def test_a_filter_and_logprobs_do_not_go_together(house):
+    server, _ = house(output_filter="kit.serve.filters:redact")
+    assert ask(server.url, logprobs=True).status_code == 400
+
+
+def test_the_client_tries_again_by_itself(house):
+    server, _ = house(step_s=0.01, rows=1, queue=1)
+    client = OpenAI(base_url=server.url + "/v1", api_key="x", max_retries=10)
+
+    def create(_):
+        return client.chat.completions.create(model="parrot", messages=HELLO, max_tokens=10)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert [r.usage.completion_tokens for r in pool.map(create, range(4))] == [10] * 4
+
+
+def test_another_server_that_breaks_off_is_told_as_an_error(house):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def once():
+            connection, _ = listener.accept()
+            connection.recv(65536)
+            event = b'data: {"choices":[{"index":0,"delta":{"content":"Hello"}}]}\n\n'
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n" + event)
+            connection.close()
+
+        thread = threading.Thread(target=once)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+        server, _ = house(models=[{"name": "far", "kind": "upstream", "base_url": url}])
+        lines = ask(server.url, model="far", stream=True).text
+        thread.join()
+    assert "Hello" in lines
+    assert "upstream_failed" in lines
+    assert "[DONE]" not in lines
+
+
 def test_a_swap_drops_nobody_and_can_be_undone(house):
     server, _ = house(step_s=0.005)
     admin = server.url + "/admin/models/parrot"
@@ -654,6 +751,7 @@ def test_a_swap_drops_nobody_and_can_be_undone(house):
     assert ask(server.url).json()["system_fingerprint"] == "parrot-2"
     assert httpx.post(admin + "/rollback").json()["version"] == "1"
     assert ask(server.url).json()["system_fingerprint"] == "parrot-1"
+    assert httpx.post(admin + "/rollback").status_code == 400, "a second time it does no harm"
 
 
 def test_logs_hold_no_prompt_and_no_key(house, tmp_path, caplog):
@@ -806,6 +904,39 @@ def test_completions_of_texts_and_tokens(client):
     assert "".join(found.tokens) == both.choices[1].text
     assert len(found.top_logprobs[0]) == 2
     assert found.text_offset == [0, *accumulate(map(len, found.tokens[:-1]))]
+
+
+def test_a_text_that_would_be_cut_is_refused(client, real):
+    with pytest.raises(openai.BadRequestError, match="reads 64 tokens"):
+        client.embeddings.create(model="minilm", input=["word " * 100])
+    long = httpx.post(real.url + "/v1/classify", json={"model": "edge", "input": "x" * 200})
+    assert long.status_code == 400
+
+
+def test_the_command_line_loads_a_server_and_writes_the_table(real, tmp_path, capsys):
+    from kit import records
+    from kit.cli import main
+
+    table, trace = tmp_path / "table.csv", tmp_path / "trace.csv"
+    trace.write_text("time\n" + "\n".join(str(0.2 * i) for i in range(6)))
+    more = ["--requests", "6", "--max-tokens", "4", "--slo-ttft-ms", "5000", "--csv", str(table)]
+    assert main(["load", "--url", real.url + "/v1", "--trace", str(trace), *more]) == 0
+    said = capsys.readouterr().out
+    assert "TTFT P99 (ms)" in said
+    assert "goodput" in said
+    found = records.from_csv(table)
+    assert found["scheduled_s"].tolist() == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1.0])
+    assert (found["outcome"] == "answered").all()
+    assert main(["load", "--url", "http://127.0.0.1:9/v1", "--requests", "2", "--rate", "50"]) == 1
+
+
+def test_the_command_line_makes_a_key(tmp_path, capsys):
+    from kit.cli import main
+
+    file = tmp_path / "keys.toml"
+    assert main(["keys", "ann", "--file", str(file), "--admin"]) == 0
+    assert keys.find(keys.load(file), capsys.readouterr().out.strip()).admin
+    assert main(["keys", "ann", "--file", str(file)]) == 2
 
 
 def test_embeddings_are_minilms(client):

@@ -1,4 +1,4 @@
-"""Exercises of chapter 08: events and tokens, open loops, a full queue, reservations, streams."""
+"""Exercises of chapter 08: events and tokens, open loops, reservations, when to try again, a full queue."""
 
 from kit.lesson.exercises import Exercise, number
 
@@ -11,6 +11,7 @@ def _retries(answer: object) -> str | None:
         ((503, {"Retry-After": "4"}), 4, "The queue is full, and the server says when to come back."),
         ((429, {"Retry-After": "30"}), 30, "The limit is reached, and the server says when to come back."),
         ((503, {}), 1, "The server does not say when: wait for a second."),
+        ((429, {}), None, "No time is named: the request is larger than the limit. It would never fit."),
         ((400, {}), None, "The request is wrong. Sent again, it is as wrong."),
         ((401, {}), None, "The key is wrong. Sent again, it is as wrong."),
         ((404, {"Retry-After": "5"}), None, "No such model: waiting does not bring it."),
@@ -27,40 +28,39 @@ EXERCISES = (
         id="08.1",
         task=(
             "An answer has 41 tokens. Its first text came 0.2 s after the request, its last after 1.2 s, "
-            "in 34 "
-            "events. What is the time per output token (TPOT), in ms?"
+            "in 28 events. What is the time per output token (TPOT), in ms? It leaves out the first token."
         ),
         check=number(
             25,
             unit="ms",
             traps={
                 0.025: "In milliseconds, please.",
-                29.3: "That is 1.2 s divided by tokens: the time to the first token is not part of it.",
-                24.4: "41 tokens have 40 gaps between them.",
-                30.3: "That counts events. An event can hold several tokens, or none.",
+                29.27: "That is 1.2 s divided by tokens: the time to the first token is not part of it.",
+                30: "1.2 s hold the time to the first token, too. How long is it from there to the last?",
+                24.39: "41 tokens have 40 gaps between them.",
+                37.04: "That counts events. An event can hold several tokens, or none.",
+                35.71: "That counts events. An event can hold several tokens, or none.",
             },
         ),
         hints=("From the first token to the last: how long, and how many gaps?", "1.0 s and 40 gaps."),
         solution="answer = 1000 * (1.2 - 0.2) / (41 - 1)",
-        wrong="answer = 1000 * (1.2 - 0.2) / 33",
+        wrong="answer = 1000 * (1.2 - 0.2) / 27",
     ),
     Exercise(
         id="08.2",
         task=(
-            "A server stops for 10 s, then goes on. People send a request every second; an answer takes no "
-            "time "
-            "otherwise. A tester who waits for each answer before asking again sees one wait of 10 s. What "
-            "is "
-            "the mean wait, in s, of the ten people whose requests were due 10, 9, ..., 1 s before it went "
-            "on?"
+            "A server stops for 10 s. Ten people's requests were due 10, 9, ..., 1 s before it goes on; "
+            "then all are answered at once. What is their mean wait, in s? (A tester who waits for each "
+            "answer before asking again sees one wait of 10 s, and nine that never happened.)"
         ),
         check=number(
             5.5,
             unit="s",
             traps={
-                10: "That is what the tester sees: one request. The others came later, and waited less.",
+                10: "That is the longest. The others were due later, and waited less.",
                 1: "That would be one wait of 10 s among ten requests. But all ten had to wait.",
                 5: "Nearly: the waits are 10, 9, ..., 1.",
+                4.5: "Nearly: the last one waits 1 s, not 0.",
             },
         ),
         hints=("How long does each of the ten wait?", "The mean of 10, 9, ..., 1."),
@@ -72,8 +72,7 @@ EXERCISES = (
         task=(
             "A key may use 1,000 output tokens a minute. Three requests come at the same time, each with "
             "`max_tokens=400`; each answer will have 100 tokens. The server reserves what a request may "
-            "need. How "
-            "many of the three are let in?"
+            "need. How many of the three are let in?"
         ),
         check=number(
             2,
@@ -90,21 +89,21 @@ EXERCISES = (
     Exercise(
         id="08.4",
         task=(
-            "Write `wait_s(status, headers)`: how many seconds should a client wait before it sends the same "
-            "request again? 429 and 503: what the header `Retry-After` says, as a whole number, or 1 if it "
-            "is not "
-            "there. Any other error: `None`, for it would be refused again. Then `answer = wait_s`."
+            "Write `wait_s(status, headers)`: how many seconds should a client wait before it sends the "
+            "same request again? 429 and 503: what the header `Retry-After` says, as a whole number. 503 "
+            "without it: 1. 429 without it, and any other status: `None`, do not try again. Then `answer = "
+            "wait_s`."
         ),
         check=_retries,
         hints=(
             "Two kinds of errors: those that pass, and those that stay.",
-            'For 429 and 503: `int(headers.get("Retry-After", 1))`.',
+            'First `if status in (429, 503) and "Retry-After" in headers`.',
         ),
         solution=(
             "def wait_s(status, headers):\n"
-            "    if status in (429, 503):\n"
-            '        return int(headers.get("Retry-After", 1))\n'
-            "    return None\n"
+            '    if status in (429, 503) and "Retry-After" in headers:\n'
+            '        return int(headers["Retry-After"])\n'
+            "    return 1 if status == 503 else None\n"
             "\n"
             "\n"
             "answer = wait_s"
@@ -114,17 +113,18 @@ EXERCISES = (
     Exercise(
         id="08.5",
         task=(
-            "Eight rows, an answer takes 0.8 s, and 64 places to wait. All places are taken. About how "
-            "long does "
-            "the last one in the queue wait until it starts, in s?"
+            "Eight rows are busy, an answer takes 0.8 s, and 64 others wait; the rows become free one "
+            "after the other. About how long does the last of the 64 wait until it starts, in s?"
         ),
         check=number(
             6.4,
+            within=0.02,
             unit="s",
             traps={
                 51.2: "That would be one row: 64 × 0.8 s. There are eight.",
-                0.8: "That is the time of one answer. There are 64 before it.",
+                0.8: "That is the time of one answer. How many rows must become free before it starts?",
                 0.1: "Every 0.1 s a row becomes free. How many times must that happen?",
+                7.2: "The eight that run have rows already.",
             },
         ),
         hints=("How often does a row become free?", "Eight rows: every 0.1 s. 64 times."),

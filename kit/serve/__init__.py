@@ -40,9 +40,10 @@ from kit.serve.trials import (
     under_load,
     wait_for,
 )
-from kit.serve.wires import calls_per_s, direct_ms, wires
+from kit.serve.wires import PROTO, calls_per_s, direct_ms, wires
 
 __all__ = [
+    "PROTO",
     "Ask",
     "ModelSettings",
     "Report",

@@ -19,6 +19,7 @@ import httpx
 from kit.serve.metrics import Metrics
 
 Kind = Literal["error_rate", "p95_seconds", "saturation", "spend"]
+OPEN = ("/healthz", "/readyz", "/metrics")  # their requests are not counted
 log = logging.getLogger("kit.serve")
 
 
@@ -71,7 +72,7 @@ def _totals(metrics: Metrics, name: str) -> dict[tuple[str, ...], float]:
 def error_rate(before: Mapping[tuple[str, ...], float], after: Mapping[tuple[str, ...], float]) -> float:
     """Part of the requests between two counts, (path, status) -> requests, that ended in 5xx; 0 if none
     came."""
-    new = {key: value - before.get(key, 0.0) for key, value in after.items()}
+    new = {key: value - before.get(key, 0.0) for key, value in after.items() if key[0] not in OPEN}
     total = sum(new.values())
     return sum(v for (_, status), v in new.items() if status.startswith("5")) / total if total else 0.0
 
@@ -168,6 +169,6 @@ def webhook(url: str) -> Callable[[dict[str, Any]], Any]:
             async with httpx.AsyncClient(timeout=5) as client:
                 (await client.post(url, json=message)).raise_for_status()
         except httpx.HTTPError as e:
-            log.warning("webhook %s: %s", url, e)
+            log.warning("webhook: %s", type(e).__name__)  # its address may be a secret
 
     return send

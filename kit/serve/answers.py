@@ -7,7 +7,7 @@ import json
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -27,6 +27,7 @@ from kit.serve.schemas import ChatRequest, CompletionRequest, Usage
 from kit.serve.writer import EngineFailed, Piece
 
 DONE = "data: [DONE]\n\n"
+GRACE_S = 10.0
 COLDEST = 1e-3  # a lower temperature is greedy: logits divided by it would be too large for a float
 
 
@@ -35,6 +36,8 @@ class Form(Protocol):
 
     path: str
     prefix: str
+    object: str
+    chunk_object: str
 
     def whole(self, choices: Sequence[Choice]) -> list[dict[str, Any]]: ...
     def opening(self) -> list[dict[str, Any]]: ...
@@ -77,6 +80,7 @@ class ChatForm:
     """``/v1/chat/completions``."""
 
     path, prefix = "/chat/completions", "chatcmpl"
+    object, chunk_object = "chat.completion", "chat.completion.chunk"
 
     def __init__(self, body: ChatRequest) -> None:
         self._n, self._logprobs = body.n or 1, bool(body.logprobs)
@@ -109,6 +113,7 @@ class CompletionForm:
     """``/v1/completions``."""
 
     path, prefix = "/completions", "cmpl"
+    object = chunk_object = "text_completion"
 
     def __init__(self, body: CompletionRequest) -> None:
         self._logprobs = body.logprobs is not None
@@ -202,7 +207,7 @@ class Answer:
                 if not open_:
                     return
 
-    async def whole(self, source: AsyncIterator[Piece], kind: str) -> dict[str, Any]:
+    async def whole(self, source: AsyncIterator[Piece]) -> dict[str, Any]:
         """The whole answer.
 
         Raises:
@@ -213,20 +218,22 @@ class Answer:
                 async for _ in self.pieces(source):
                     pass
         except TimeoutError:
+            self.watch.failed()
             raise self._late() from None
         except EngineFailed as e:
+            self.watch.failed()
             raise ApiError(500, str(e), "engine_failed") from None
-        return self.envelope(kind) | {
+        return self.envelope(self.form.object) | {
             "choices": self.form.whole(self._choices),
             "usage": self.usage().model_dump(),
         }
 
-    async def events(self, source: AsyncIterator[Piece], kind: str, with_usage: bool) -> AsyncIterator[str]:
+    async def events(self, source: AsyncIterator[Piece], with_usage: bool) -> AsyncIterator[str]:
         """The answer as server-sent events. One that breaks off ends with an error, and without [DONE]."""
         empty: dict[str, Any] = {"usage": None} if with_usage else {}
 
         def event(choices: list[dict[str, Any]], **more: Any) -> str:
-            return sse(self.envelope(kind) | {"choices": choices} | empty | more)
+            return sse(self.envelope(self.form.chunk_object) | {"choices": choices} | empty | more)
 
         for opening in self.form.opening():
             yield event([opening])
@@ -237,9 +244,11 @@ class Answer:
                     if new or chosen or choice.finish:
                         yield event([self.form.chunk(choice, new, chosen, choice.finish)])
         except TimeoutError:
+            self.watch.failed(stream=True)
             yield sse(self._late().body())
             return
         except EngineFailed as e:
+            self.watch.failed(stream=True)
             yield sse(ApiError(500, str(e), "engine_failed").body())
             return
         if with_usage:
@@ -259,16 +268,24 @@ def sse(body: dict[str, Any]) -> str:
 
 
 class Streamed(StreamingResponse):
-    """Server-sent events. However it ends, what ``held`` holds is given back."""
+    """Server-sent events. However it ends, what ``held`` holds is given back; also if nobody reads it.
 
-    def __init__(self, events: AsyncIterator[str], held: AsyncExitStack) -> None:
+    Args:
+        events: as texts.
+        held: closed at the end.
+        limit_s: a client that has not read all by then, and some seconds more, is cut off.
+    """
+
+    def __init__(self, events: AsyncIterator[str], held: AsyncExitStack, limit_s: float) -> None:
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
         super().__init__(events, media_type="text/event-stream", headers=headers)
-        self._held = held
+        self._held, self._limit_s = held, limit_s + GRACE_S
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self._held:
-            await super().__call__(scope, receive, send)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._limit_s):
+                    await super().__call__(scope, receive, send)
 
 
 class HungUp(Exception):

@@ -19,7 +19,8 @@ from kit.serve.limits import Allowance, OverLimit
 from kit.serve.metrics import Metrics
 
 OPEN = ("/healthz", "/readyz", "/metrics", "/openapi.json", "/docs")  # nobody needs a key here
-ANYBODY = Key("anybody", "", admin=True)  # who calls a server without keys
+ANYBODY = Key("anybody", "")  # who calls a server without keys
+OWNER = Key("anybody", "", admin=True)  # the same, if nobody but this machine can call
 log = logging.getLogger("kit.serve")
 
 
@@ -28,7 +29,8 @@ class Door:
 
     Args:
         app: the application.
-        known: the keys; None: anybody may call.
+        known: the keys; None: anybody may call, as ``nobody``.
+        nobody: who calls without a key, where none is needed.
         allowances: by name of key.
         metrics: counts.
         body_bytes: largest body.
@@ -39,12 +41,14 @@ class Door:
         self,
         app: ASGIApp,
         known: Sequence[Key] | None,
+        nobody: Key,
         allowances: Mapping[str, Allowance],
         metrics: Metrics,
         body_bytes: int,
         draining: Callable[[], bool],
     ) -> None:
-        self._app, self._known, self._allowances, self._metrics = app, known, allowances, metrics
+        self._app, self._known, self._nobody = app, known, nobody
+        self._allowances, self._metrics = allowances, metrics
         self._body_bytes, self._draining = body_bytes, draining
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -98,7 +102,7 @@ class Door:
 
     def _key(self, header: str) -> Key:
         if self._known is None:
-            return ANYBODY
+            return self._nobody
         scheme, _, presented = header.partition(" ")
         if scheme.lower() != "bearer" or not presented:
             raise ApiError(401, "No API key. Send one as: Authorization: Bearer KEY", "missing_api_key")

@@ -1,5 +1,4 @@
-"""Errors in OpenAI's form: ``{"error": {"message", "type", "param", "code"}}``, so that any client reads "
-"them."""
+"""Errors in OpenAI's form: ``{"error": {"message", "type", "param", "code"}}``, as any client reads them."""
 
 from __future__ import annotations
 

@@ -98,7 +98,12 @@ def _key(path: Path, place: int, entry: dict) -> Key:
             f"{where} ({name}): limits are whole numbers above 0 of {', '.join(KINDS)}; wrong: "
             f"{', '.join(wrong)}."
         )
-    return Key(name, hashed, bool(entry.get("admin", False)), limits, entry.get("budget_usd"))
+    budget = entry.get("budget_usd")
+    if budget is not None and (
+        isinstance(budget, bool) or not isinstance(budget, int | float) or budget <= 0
+    ):
+        raise KeyFileError(f"{where} ({name}): budget_usd must be a number above 0, got {budget!r}.")
+    return Key(name, hashed, bool(entry.get("admin", False)), limits, budget)
 
 
 def add(path: Path, name: str, admin: bool = False, limits: Mapping[str, int] | None = None) -> str:

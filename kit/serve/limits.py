@@ -22,13 +22,16 @@ class OverLimit(Exception):
         retry_after_s: until it may use so much again; infinity: never, the request is larger than the limit.
     """
 
-    def __init__(self, kind: str, limit: int, window_s: float, retry_after_s: float) -> None:
-        self.kind, self.retry_after_s = kind, retry_after_s
-        what = kind.replace("_", " ")
-        if math.isinf(retry_after_s):
-            text = f"This request needs more {what} than the limit of {limit} allows at all: ask for fewer."
+    def __init__(self, window: Window, amount: int, retry_after_s: float, left: int) -> None:
+        self.kind, self.retry_after_s = window.kind, retry_after_s
+        what, limit, when = window.kind.replace("_", " "), window.limit, f"in {window.window_s:g} s"
+        if window.kind == "requests":
+            text = f"The limit of {limit} requests {when} is reached."
         else:
-            text = f"The limit of {limit} {what} in {window_s:g} s is reached."
+            text = f"This request may need {amount} {what}, and {left} of {limit} {when} are left."
+        if math.isinf(retry_after_s):
+            text += " Ask for fewer: so many are never allowed."
+        else:
             text += f" Try again in {retry_after_s:.1f} s."
         super().__init__(text)
 
@@ -61,6 +64,10 @@ class Window:
         while self._taken and self._taken[0].at_s <= now_s - self.window_s:
             self._taken.popleft()
         return sum(t.amount for t in self._taken)
+
+    def left(self, now_s: float) -> int:
+        """How much may be taken now."""
+        return self.limit - self._forget(now_s)
 
     def wait_s(self, amount: int, now_s: float) -> float:
         """Seconds until ``amount`` more is allowed; 0: now; infinity: never."""
@@ -138,11 +145,11 @@ class Allowance:
     def _take(self, amounts: Mapping[str, int]) -> Reserved:
         now_s = self._now()
         windows = [(w, amounts[kind]) for kind, w in self._windows.items() if kind in amounts]
-        waits = [(w.wait_s(amount, now_s), w) for w, amount in windows]
-        longest, window = max(waits, key=lambda pair: pair[0], default=(0.0, None))
+        waits = [(w.wait_s(amount, now_s), w, amount) for w, amount in windows]
+        longest, window, amount = max(waits, key=lambda found: found[0], default=(0.0, None, 0))
         if longest > 0 and window is not None:
             self.used.refused += 1
-            raise OverLimit(window.kind, window.limit, window.window_s, longest)
+            raise OverLimit(window, amount, longest, window.left(now_s))
         return Reserved([(w.kind, w.take(amount, now_s)) for w, amount in windows])
 
     def settle(
@@ -155,7 +162,7 @@ class Allowance:
             "total_tokens": prompt_tokens + completion_tokens,
         }
         for kind, taken in reserved.taken:
-            taken.amount = min(taken.amount, used[kind])
+            taken.amount = used[kind]
         self.used.prompt_tokens += prompt_tokens
         self.used.completion_tokens += completion_tokens
         self.used.spend_usd += usd

@@ -229,7 +229,11 @@ async def _read(
         if told == "[DONE]":
             done = True
             continue
-        event = json.loads(told)
+        try:
+            event = json.loads(told)
+        except ValueError:
+            seen.error = "an event that is no JSON"
+            return
         if "error" in event:
             seen.error = event["error"].get("message", "error")
             return

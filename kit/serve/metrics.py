@@ -56,6 +56,7 @@ class Metrics:
             registry=r,
             buckets=SLOW,
         )
+        self.broken = Counter("kit_stream_errors", "Streams that ended with an error", by, registry=r)
         self.fired = Counter("kit_alerts_fired", "Alerts sent", ("rule",), registry=r)
         r.register(_Load(load))
 
@@ -113,3 +114,22 @@ class Watch:
         if finish:
             m.e2e.labels(model).observe(at_s - self.start_s)
             m.finished.labels(model, finish).inc()
+
+    def failed(self, stream: bool = False) -> None:
+        """The answer ended with an error; in a stream the status was 200 already."""
+        self._m.e2e.labels(self._model).observe(time.perf_counter() - self.start_s)
+        self._m.finished.labels(self._model, "error").inc()
+        if stream:
+            self._m.broken.labels(self._model).inc()
+
+    def first_event(self) -> None:
+        """Another server's answer has begun."""
+        if not self._last:
+            self._last[0] = time.perf_counter()
+            self._m.ttft.labels(self._model).observe(self._last[0] - self.start_s)
+
+    def handed_on(self, prompt_tokens: int, completion_tokens: int) -> None:
+        """Another server's answer has ended."""
+        self._m.prompt.labels(self._model).inc(prompt_tokens)
+        self._m.generated.labels(self._model).inc(completion_tokens)
+        self._m.e2e.labels(self._model).observe(time.perf_counter() - self.start_s)

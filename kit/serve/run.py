@@ -22,6 +22,7 @@ import httpx
 import uvicorn
 
 from kit.serve.app import House, create_app
+from kit.serve.door import OWNER
 from kit.serve.settings import Settings
 
 START_S, STOP_S = 300.0, 60.0
@@ -47,6 +48,8 @@ def run(settings: Settings) -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     engine.share_threads(settings.threads)
     app = create_app(settings)
+    if app.state.house.keys is None and app.state.house.nobody is not OWNER:
+        logging.warning("no keys: anybody who reaches %s may ask. Make one: kit keys NAME", settings.host)
     decode.large_pages()
     config = uvicorn.Config(
         app,

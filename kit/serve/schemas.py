@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-Stop = (
-    Annotated[str, Field(min_length=1)]
-    | Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=4)]
-)
+Filled = Annotated[str, Field(min_length=1)]
+Stop = Filled | Annotated[list[Filled], Field(max_length=4)]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Nothing = Annotated[float, Field(ge=0, le=0)]
 MOST_CHOICES = 8
 MOST_TEXTS = 256
 
@@ -35,15 +34,25 @@ class ResponseFormat(Form):
     type: Literal["text"]
 
 
+def _whole(text: str) -> str:
+    """Refuses half a character (a lone surrogate), which no tokenizer can read."""
+    text.encode()  # UnicodeEncodeError is a ValueError
+    return text
+
+
+Text = Annotated[str, AfterValidator(_whole)]
+
+
 class TextPart(Form):
     type: Literal["text"]
-    text: str
+    text: Text
 
 
 class Message(Form):
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | Annotated[list[TextPart], Field(min_length=1)]
-    name: str | None = None
+    content: Text | Annotated[list[TextPart], Field(min_length=1)]
+    name: str | None = Field(default=None, description="Accepted, and not used.")
+    refusal: None = Field(default=None, description="As answers have it, so that they can be sent back.")
 
     def text(self) -> str:
         """What is said, as one text."""
@@ -61,8 +70,8 @@ class Writing(Form):
     stop: Stop | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    presence_penalty: Literal[0] | None = Field(default=None, description="Not offered: only 0.")
-    frequency_penalty: Literal[0] | None = Field(default=None, description="Not offered: only 0.")
+    presence_penalty: Nothing | None = Field(default=None, description="Not offered: only 0.")
+    frequency_penalty: Nothing | None = Field(default=None, description="Not offered: only 0.")
     user: str | None = Field(default=None, description="Accepted, and not used.")
 
     @model_validator(mode="after")
@@ -86,6 +95,9 @@ class ChatRequest(Writing):
             raise ValueError("top_logprobs is only for logprobs=true")
         return self
 
+    def how_many_prompts(self) -> int:
+        return 1
+
     def most_tokens(self) -> int | None:
         """Most tokens of an answer; None: as many as fit."""
         return self.max_completion_tokens or self.max_tokens
@@ -97,8 +109,8 @@ class ChatRequest(Writing):
 
 Token = Annotated[int, Field(ge=0)]
 Prompt = (
-    str
-    | Annotated[list[str], Field(min_length=1, max_length=MOST_CHOICES)]
+    Text
+    | Annotated[list[Text], Field(min_length=1, max_length=MOST_CHOICES)]
     | Annotated[list[Token], Field(min_length=1)]
     | Annotated[
         list[Annotated[list[Token], Field(min_length=1)]], Field(min_length=1, max_length=MOST_CHOICES)
@@ -117,6 +129,9 @@ class CompletionRequest(Writing):
             return [self.prompt]  # type: ignore[list-item]
         return list(self.prompt)  # type: ignore[arg-type]
 
+    def how_many_prompts(self) -> int:
+        return len(self.prompts())
+
     def most_tokens(self) -> int:
         return self.max_tokens or 16
 
@@ -124,10 +139,7 @@ class CompletionRequest(Writing):
         return self.logprobs
 
 
-Texts = (
-    Annotated[str, Field(min_length=1)]
-    | Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=MOST_TEXTS)]
-)
+Texts = Filled | Annotated[list[Filled], Field(min_length=1, max_length=MOST_TEXTS)]
 
 
 class EmbeddingRequest(Form):
@@ -155,7 +167,7 @@ class LoadRequest(Form):
     """Put a new version of a model beside the old one and let it take over."""
 
     version: Annotated[str, Field(min_length=1, pattern=r"^[\w.-]+$")]
-    source: Annotated[str, Field(min_length=1)]
+    source: Filled
 
 
 # -- answers

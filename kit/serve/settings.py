@@ -1,5 +1,4 @@
-"""What the server is told: models, limits, keys. From a TOML file, and from the environment "
-"(``KIT_SERVE_...``)."""
+"""What the server is told: models, limits, keys. From a TOML file and from variables (``KIT_SERVE_...``)."""
 
 from __future__ import annotations
 
@@ -9,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")  # nobody else can call a server that listens here
 
 
 class SettingsError(ValueError):
@@ -44,6 +45,8 @@ class ModelSettings(BaseModel):
             raise ValueError(
                 f"model {self.name!r}: an upstream needs a base_url, such as http://localhost:8001/v1"
             )
+        if self.draft and self.kind != "chat":
+            raise ValueError(f"model {self.name!r}: only a chat model can have a draft")
         if self.kind != "upstream" and not self.source:
             raise ValueError(
                 f"model {self.name!r}: it needs a source, an artifact or the path of an ONNX file"
@@ -69,7 +72,7 @@ class Settings(BaseSettings):
     keys: Path | None = Field(default=None, description="File of keys; none: anybody may call.")
     window_s: Annotated[float, Field(gt=0)] = 60.0
     deadline_s: Annotated[float, Field(gt=0)] = 120.0
-    drain_s: Annotated[float, Field(gt=0)] = 30.0
+    drain_s: Annotated[float, Field(gt=0)] = 130.0
     body_bytes: Annotated[int, Field(ge=1024)] = 1_000_000
     tls_certificate: Path | None = None
     tls_key: Path | None = None
@@ -91,6 +94,10 @@ class Settings(BaseSettings):
             raise ValueError(f"two models have the same name: {', '.join(names)}")
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("TLS needs both, tls_certificate and tls_key")
+        if self.manifest_key and not self.manifest:
+            raise ValueError("manifest_key needs a manifest: without one nothing is checked")
+        if self.webhook and not self.alerts:
+            raise ValueError("a webhook needs alerts, a file of rules: without one it never hears anything")
         return self
 
 

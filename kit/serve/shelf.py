@@ -20,12 +20,18 @@ import numpy as np
 
 from kit import artifacts, data, engine, models
 from kit.decode.text import token_bytes
-from kit.serve.manifest import Manifest
+from kit.serve.manifest import Manifest, ManifestError
 from kit.serve.settings import ModelSettings
 from kit.serve.writer import Writer
 
 WARM = [1, 2, 3]  # tokens like any other
+OURS = ("small", "head")  # drafts with a file of their own
+EMBED_TOKENS = 64
 Guessed = Callable[[str, int, int], None]
+
+
+class TooLong(ValueError):
+    """A text is longer than a model reads; cutting it silently would answer another question."""
 
 
 class NoModel(LookupError):
@@ -66,7 +72,8 @@ class Chat(Version):
 
     def __init__(self, settings: ModelSettings, version: str, path: Path, guessed: Guessed) -> None:
         super().__init__(settings, version)
-        token_bytes()  # loads the tokenizer now, not with the first request
+        token_bytes()  # loads the tokenizer and its template now, not with the first request
+        engine.chat_ids("warm up")
         make, rows, self.context, self.vocab = opened(settings, path, guessed)
         self.writer = Writer(make, rows, settings.queue)
 
@@ -108,7 +115,14 @@ class Classify(Version):
         self.classify(["warm up"])
 
     def classify(self, texts: Sequence[str]) -> np.ndarray:
-        """Probabilities of each intent, [texts, intents]."""
+        """Probabilities of each intent, [texts, intents].
+
+        Raises:
+            TooLong: the model does not read so many bytes.
+        """
+        longest = max(len(data.normalise(t).encode()) for t in texts)
+        if longest > data.LENGTH:
+            raise TooLong(f"This model reads {data.LENGTH} bytes; a text has {longest}.")
         (logits,) = self._session.run(["logits"], {"bytes": data.encode([data.normalise(t) for t in texts])})
         shares = np.exp(logits - logits.max(1, keepdims=True))
         return shares / shares.sum(1, keepdims=True)
@@ -123,8 +137,15 @@ class Embed(Version):
         self.embed(["warm up"])
 
     def count(self, texts: Sequence[str]) -> int:
-        """Tokens of all texts together."""
-        return sum(map(len, self._tokenizer(list(texts)).input_ids))
+        """Tokens of all texts together.
+
+        Raises:
+            TooLong: the model does not read so many.
+        """
+        lengths = [len(ids) for ids in self._tokenizer(list(texts)).input_ids]
+        if max(lengths) > EMBED_TOKENS:
+            raise TooLong(f"This model reads {EMBED_TOKENS} tokens; a text has {max(lengths)}.")
+        return sum(lengths)
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """Vectors, float32 [texts, 384]."""
@@ -169,13 +190,17 @@ def open_version(
     """
     if settings.kind == "upstream":
         return Upstream(settings, version)
-    path = find(settings.source)
-    if manifest is not None:
-        manifest.check(path)
     try:
+        path = find(settings.source)
+        if manifest is not None:
+            manifest.check(path)
+            for file in sorted(artifacts.get("smollm2.drafts").iterdir()) if settings.draft in OURS else ():
+                manifest.check(file)
         if settings.kind == "chat":
             return Chat(settings, version, path, guessed)
         return (Classify if settings.kind == "classify" else Embed)(settings, version, path)
+    except ManifestError:
+        raise
     except Exception as e:
         raise ValueError(f"{settings.source} cannot be opened as a {settings.kind} model: {e}") from e
 
@@ -243,7 +268,7 @@ class Shelf:
         return new
 
     async def rollback(self, name: str) -> Version:
-        """The version before takes over again.
+        """The version before takes over again, and the wrong one is closed: done twice it does no harm.
 
         Raises:
             NoModel: no such name.
@@ -253,7 +278,8 @@ class Shelf:
         async with self._busy:
             if place.previous is None:
                 raise ValueError(f"model {name!r} has no earlier version that is still open.")
-            place.active, place.previous = place.previous, place.active
+            wrong, place.active, place.previous = place.active, place.previous, None
+            self._retire(wrong)
         return place.active
 
     def _retire(self, version: Version | None) -> None:

@@ -49,7 +49,8 @@ class Speculator:
 
     @property
     def running(self) -> tuple[str, ...]:
-        return (self._now.job.id,) if self._now else ()
+        now = self._now  # the thread may end it meanwhile
+        return (now.job.id,) if now else ()
 
     def submit(self, job: Job, now_s: float = 0.0) -> None:
         """As of ``Batcher``."""

@@ -24,14 +24,14 @@ def refusals_table(found: Sequence[Refusal]) -> HTML:
     )
 
 
-def load_table(reports: Mapping[float, Report], slo: SLO) -> HTML:
-    """A line for each rate, in the field's words."""
+def load_table(reports: Mapping[Any, Report], slo: SLO) -> HTML:
+    """A line for each rate or stream, in the field's words."""
     rows: list[dict[str, Any]] = []
     for rate, report in reports.items():
         s = report.records.summary(slo)
         rows.append(
             {
-                "requests/s": rate,
+                "requests/s": rate if isinstance(rate, str) else f"{rate:g}",
                 "answered": f"{s.answered} of {s.requests}",
                 "tokens/s": s.throughput_tps,
                 "TTFT P50 (ms)": s.ttft_p50_ms,
@@ -89,13 +89,15 @@ def agreement_table(
     )
 
 
-def wires_table(wires: Mapping[str, Wire], times: Mapping[str, Timing], per_s: Mapping[str, float]) -> HTML:
+def wires_table(
+    wires: Mapping[str, Wire], times: Mapping[str, Timing], per_s: Mapping[str, tuple[float, float, float]]
+) -> HTML:
     """What each wire costs."""
     rows = [
         {
             "wire": name,
             "one call (ms)": spread((times[name].p50, *times[name].ci())),
-            "calls/s, 8 at once": per_s[name],
+            "calls/s, 8 at once": spread(per_s[name], ".0f"),
             "request (bytes)": w.request_bytes,
             "answer (bytes)": w.response_bytes,
         }

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import threading
 import time
+from collections import Counter
 from collections.abc import Awaitable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,8 +16,7 @@ from typing import Any, TypeVar
 import httpx
 import numpy as np
 
-from kit.records import SLO
-from kit.serve.load import Ask, Report, drive, poisson
+from kit.serve.load import Ask, Report, drive, gamma, poisson
 
 T = TypeVar("T")
 
@@ -114,13 +113,13 @@ def under_load(
     n: int,
     prompts: Sequence[str],
     max_tokens: int = 24,
-    seed: int = 0,
+    cv: float = 1.0,
 ) -> dict[float, Report]:
-    """An open loop at each rate, one after the other: rate -> report."""
+    """An open loop at each rate, one after the other: rate -> report. ``cv``: burstiness, see ``gamma``."""
     found = {}
     for rate in rates_per_s:
         asks = [
-            Ask(float(t), prompts[i % len(prompts)], max_tokens) for i, t in enumerate(poisson(rate, n, seed))
+            Ask(float(t), prompts[i % len(prompts)], max_tokens) for i, t in enumerate(gamma(rate, n, cv))
         ]
         found[rate] = wait_for(drive(url + "/v1", "smollm2", asks))
     return found
@@ -165,47 +164,46 @@ class Swap:
         answered, failed: requests.
         by: version -> answers that it gave.
         took_s: until the new version was there.
+        during_ms, else_ms: times of the answers that ran while it was opened, and of the others.
     """
 
     answered: int
     failed: int
     by: dict[str, int]
     took_s: float
+    during_ms: list[float]
+    else_ms: list[float]
 
 
 def swap_under_load(url: str, source: str, rate_per_s: float, n: int, prompts: Sequence[str]) -> Swap:
-    """Load a new version while requests come, one after the other at a rate."""
-    times, by, failed = poisson(rate_per_s, n), dict[str, int](), [0]
-    lock, took = threading.Lock(), [0.0]
-    start = time.perf_counter()
+    """Load a new version while requests come at a rate."""
+    times, start = poisson(rate_per_s, n), time.perf_counter()
+    _client()  # made before the threads need it
 
-    def ask(i: int) -> None:
+    def ask(i: int) -> tuple[str, float, float]:
+        """Who answered ("" if nobody did), when it began, and when it ended."""
         time.sleep(max(times[i] - (time.perf_counter() - start), 0))
-        body = {"model": "smollm2", "max_tokens": 12}
+        body: dict[str, Any] = {"model": "smollm2", "max_tokens": 12}
         body["messages"] = [{"role": "user", "content": prompts[i % len(prompts)]}]
-        response = httpx.post(url + "/v1/chat/completions", json=body, timeout=60)
-        with lock:
-            if response.status_code == 200:
-                name = response.json()["system_fingerprint"]
-                by[name] = by.get(name, 0) + 1
-            else:
-                failed[0] += 1
+        begin = time.perf_counter()
+        response = _client().post(url + "/v1/chat/completions", json=body)
+        name = response.json()["system_fingerprint"] if response.status_code == 200 else ""
+        return name, begin, time.perf_counter()
 
-    def swap() -> None:
+    def swap() -> tuple[float, float]:
         time.sleep(times[n // 4])
         begin = time.perf_counter()
-        httpx.post(
-            url + "/admin/models/smollm2", json={"version": "2", "source": source}, timeout=120
-        ).raise_for_status()
-        took[0] = time.perf_counter() - begin
+        body = {"version": "2", "source": source}
+        _client().post(url + "/admin/models/smollm2", json=body).raise_for_status()
+        return begin, time.perf_counter()
 
     with ThreadPoolExecutor(n + 1) as pool:
-        other = pool.submit(swap)
-        list(pool.map(ask, range(n)))
-        other.result()
-    return Swap(sum(by.values()), failed[0], by, took[0])
-
-
-def attained(reports: dict[float, Report], slo: SLO) -> dict[float, float]:
-    """Part of the requests at each rate that kept the SLO."""
-    return {rate: report.records.summary(slo).slo_attainment for rate, report in reports.items()}
+        swapping = pool.submit(swap)
+        asked = list(pool.map(ask, range(n)))
+        begin, end = swapping.result()
+    by = Counter(name for name, _, _ in asked)
+    failed = by.pop("", 0)
+    during, rest = [], []
+    for _, a, b in asked:
+        (during if a < end and b > begin else rest).append(1000 * (b - a))
+    return Swap(by.total(), failed, dict(by), end - begin, during, rest)

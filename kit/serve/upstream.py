@@ -20,6 +20,7 @@ class Counted:
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    complete: bool = False  # the stream said that it was
 
     def note(self, usage: dict[str, Any] | None) -> None:
         if usage:
@@ -30,9 +31,8 @@ class Counted:
 def _refused(model: str, response: httpx.Response) -> ApiError:
     """The other server's refusal as ours, with its own words."""
     try:
-        told = response.json().get("error", {})
-        message = told.get("message", "") if isinstance(told, dict) else str(told)
-    except ValueError:
+        message = str(response.json()["error"]["message"])
+    except (ValueError, LookupError, TypeError):
         message = response.text[:200]
     status = response.status_code
     if status in (401, 403):  # its key is ours to mend, not the caller's
@@ -58,28 +58,34 @@ class Forward:
 
     @asynccontextmanager
     async def _post(self, path: str, body: dict[str, Any]) -> AsyncIterator[httpx.Response]:
+        """The answer's head; what goes wrong until then is an ApiError, later an error of httpx."""
         s = self._settings
         body = {**body, "model": s.upstream_model or s.name}
         url = s.base_url.rstrip("/") + path
+        request = self._client.build_request("POST", url, json=body, headers=self._headers)
         try:
-            async with self._client.stream("POST", url, json=body, headers=self._headers) as response:
-                if response.status_code >= 400:
-                    await response.aread()
-                    raise _refused(s.name, response)
-                yield response
+            response = await self._client.send(request, stream=True)
         except httpx.TimeoutException:
-            raise ApiError(
-                504, f"the server behind {s.name!r} did not answer in time.", "upstream_timeout"
-            ) from None
+            told = f"the server behind {s.name!r} did not answer in time."
+            raise ApiError(504, told, "upstream_timeout") from None
         except httpx.HTTPError as e:
-            raise ApiError(
-                502, f"the server behind {s.name!r}: {type(e).__name__}.", "upstream_failed"
-            ) from None
+            told = f"the server behind {s.name!r}: {type(e).__name__}."
+            raise ApiError(502, told, "upstream_failed") from None
+        try:
+            if response.status_code != 200:
+                await response.aread()
+                raise _refused(s.name, response)
+            yield response
+        finally:
+            await response.aclose()
 
     async def answer(self, path: str, body: dict[str, Any], counted: Counted) -> dict[str, Any]:
         """The whole answer, under our model's name."""
         async with self._post(path, body) as response:
-            found = json.loads(await response.aread())
+            try:
+                found = json.loads(await response.aread())
+            except ValueError:
+                raise ApiError(502, f"the server behind {self._settings.name!r} sent no JSON.") from None
         counted.note(found.get("usage"))
         return {**found, "model": self._settings.name}
 
@@ -94,9 +100,14 @@ class Forward:
         async def events(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
             async for line in response.aiter_lines():
                 data = line.removeprefix("data:").strip()
-                if not line.startswith("data:") or data == "[DONE]":
+                if not line.startswith("data:"):
                     continue
+                if data == "[DONE]":
+                    counted.complete = True
+                    return
                 event = json.loads(data)
+                if event.get("choices"):
+                    counted.completion_tokens += 1  # until it tells its own count
                 counted.note(event.get("usage"))
                 if event.get("choices") or wants or "error" in event:
                     yield {**event, "model": self._settings.name}

@@ -62,7 +62,7 @@ class _Caller:
     """Where the pieces of one job go."""
 
     choice: int
-    queue: asyncio.Queue[Piece | Exception]
+    give: Callable[[Piece | Exception], None]
     loop: asyncio.AbstractEventLoop
     joined_s: float = 0.0
 
@@ -75,7 +75,7 @@ class Writer:
         rows: answers at a time. ``queue``: those that may wait besides.
 
     Attributes:
-        failures: steps that raised an error.
+        open: answers that run or wait.
     """
 
     def __init__(self, make: Callable[[], Stepper], rows: int, queue: int) -> None:
@@ -84,7 +84,7 @@ class Writer:
         self._inbox: deque[tuple[Job, _Caller] | str] = deque()  # a job, or the id of one that is cancelled
         self._callers: dict[str, _Caller] = {}  # only the thread looks at it
         self._wake, self._closing = threading.Event(), False
-        self.open = self.failures = self._made = 0
+        self.open = self._made = 0
         self._mean_s = 1.0  # of an answer, from start to end
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
@@ -95,6 +95,11 @@ class Writer:
     def running(self) -> int:
         """Answers that have a row."""
         return len(self._batcher.running)
+
+    @property
+    def alive(self) -> bool:
+        """The thread runs."""
+        return self._thread.is_alive()
 
     @property
     def waiting(self) -> int:
@@ -119,13 +124,21 @@ class Writer:
             raise QueueFull(f"{self.open} answers are open, and {self.rows + self.queue} is the most.")
         queue: asyncio.Queue[Piece | Exception] = asyncio.Queue()
         loop, names = asyncio.get_running_loop(), []
+        left, holding = set(range(len(jobs))), set(range(len(jobs)))
+
+        def give(item: Piece | Exception) -> None:
+            """Into the queue; an answer that is complete gives its place back, whether or not it is read."""
+            if isinstance(item, Piece) and item.finish and item.choice in holding:
+                holding.discard(item.choice)
+                self.open -= 1
+            queue.put_nowait(item)
+
         for choice, job in enumerate(jobs):
             self._made += 1
             names.append(name := f"{self._made}")
-            self._inbox.append((replace(job, id=name), _Caller(choice, queue, loop)))
+            self._inbox.append((replace(job, id=name), _Caller(choice, give, loop)))
         self.open += len(jobs)
         self._wake.set()
-        left = set(range(len(jobs)))
 
         async def pieces() -> AsyncIterator[Piece]:
             while left:
@@ -140,7 +153,8 @@ class Writer:
         try:
             yield pieces()
         finally:
-            self.open -= len(jobs)
+            self.open -= len(holding)
+            holding.clear()
             self._inbox.extend(names[choice] for choice in left)
             self._wake.set()
 
@@ -167,9 +181,9 @@ class Writer:
                     return
                 self._wake.wait()
             self._wake.clear()
-            if not self._read_inbox():
-                return
             try:
+                if not self._read_inbox():
+                    return
                 start = time.perf_counter()
                 joined = self._batcher.join(start)
                 read = time.perf_counter()
@@ -198,21 +212,20 @@ class Writer:
 
     def _tell(self, events: Sequence[Event], at_s: float, started_s: float | None = None) -> None:
         """Hand each event to its caller, all of a caller's loop in one go."""
-        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Queue, Piece]]] = {}
+        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Caller, Piece]]] = {}
         for e in events:
             caller = self._callers[e.id]
             if started_s is not None:
                 caller.joined_s = started_s
             piece = Piece(caller.choice, e.token, e.text, e.finish, at_s, caller.joined_s)
-            by_loop.setdefault(caller.loop, []).append((caller.queue, piece))
+            by_loop.setdefault(caller.loop, []).append((caller, piece))
             if e.finish:
                 del self._callers[e.id]
         for loop, pieces in by_loop.items():
-            _call(loop, lambda pieces=pieces: [queue.put_nowait(piece) for queue, piece in pieces])
+            _call(loop, lambda pieces=pieces: [caller.give(piece) for caller, piece in pieces])
 
     def _fail(self, error: Exception) -> None:
         """A step failed: all open answers end with the error, and an empty batcher takes over."""
-        self.failures += 1
         failed = EngineFailed(f"the model failed: {error}")
         for caller in self._callers.values():
             _put(caller, [failed])
@@ -221,7 +234,7 @@ class Writer:
 
 
 def _put(caller: _Caller, what: Sequence[Piece | Exception]) -> None:
-    _call(caller.loop, lambda: [caller.queue.put_nowait(item) for item in what])
+    _call(caller.loop, lambda: [caller.give(item) for item in what])
 
 
 def _call(loop: asyncio.AbstractEventLoop, what: Callable[[], object]) -> None:
