@@ -1,9 +1,9 @@
-"""The server against the bare engine, llama.cpp's server and transformers' server.
+"""The server against the bare engine and llama.cpp's server.
 
 ``python tests/bench_serve.py [--json FILE] [--only PART ...]``
 
 Parts: ``overhead`` (what the server adds to the first token, one client), ``throughput`` (eight clients that
-never pause, in turn with the other servers; a server is started alone, so that none takes the other's cores),
+never pause, in turn with llama.cpp's server; each is started alone, so that none takes the other's cores),
 ``timing`` (does the time of a refusal tell how much of a key is right?), ``delays`` (the load generator
 against a server of known delays), ``memory`` (ten minutes under load). Nothing else may run.
 """
@@ -20,7 +20,7 @@ import numpy as np
 import psutil
 from scipy import stats
 
-from kit import artifacts, decode, models, serve
+from kit import decode, models, serve
 from kit.serve import keys
 from kit.serve.load import Ask, drive, poisson
 
@@ -44,15 +44,15 @@ def overhead(figures):
     figures["ttft_overhead_interval"] = ci.round(3).tolist()
 
 
-async def closed(url, model, eos):
+async def closed(url):
     """Eight clients, each asks again as soon as it is answered: tokens per second while all eight wait."""
     ended = []
 
     async def one(client, i):
         for j in range(EACH):
-            body = {"model": model, "max_tokens": TOKENS, "temperature": 0}
+            body = {"model": "smollm2", "max_tokens": TOKENS, "temperature": 0}
             body["messages"] = [{"role": "user", "content": PROMPTS[(i * EACH + j) % len(PROMPTS)]}]
-            answer = (await client.post(url + "/chat/completions", json=body | eos)).json()
+            answer = (await client.post(url + "/chat/completions", json=body)).json()
             ended.append((time.perf_counter(), answer["usage"]["completion_tokens"]))
 
     async with httpx.AsyncClient(timeout=300) as client:
@@ -69,13 +69,7 @@ def llamacpp(port):
         f"s.port = {port}; s.hostnames = ['127.0.0.1']; s.cpuparams.n_threads = 2;"
         "s.cpuparams_batch.n_threads = 2; server = xllamacpp.Server(s); time.sleep(3600)"
     )
-    return [sys.executable, "-c", code], "smollm2"
-
-
-def transformers(port):
-    folder = str(artifacts.get("smollm2.hf"))
-    command = [sys.executable, "-m", "transformers.commands.transformers_cli", "serve"]
-    return [*command, "--port", str(port), "--host", "127.0.0.1", "--force-model", folder], folder
+    return [sys.executable, "-c", code]
 
 
 def ours(file):
@@ -88,20 +82,18 @@ def throughput(figures):
     for _ in range(3):
         for file in ("smollm2.fp32", "smollm2.int8", "smollm2.int4"):
             with serve.started(ours(file)) as server:
-                asyncio.run(closed(server.url + "/v1", "smollm2", {}))
-                found.setdefault(file, []).append(asyncio.run(closed(server.url + "/v1", "smollm2", {})))
-        for name, command in (("llama.cpp", llamacpp),):
-            port = serve.free_port()
-            line, model = command(port)
-            process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            try:
-                url = f"http://127.0.0.1:{port}/v1"
-                until_ready(url)
-                asyncio.run(closed(url, model, {}))
-                found.setdefault(name, []).append(asyncio.run(closed(url, model, {})))
-            finally:
-                process.kill()
-                process.wait()
+                asyncio.run(closed(server.url + "/v1"))
+                found.setdefault(file, []).append(asyncio.run(closed(server.url + "/v1")))
+        port = serve.free_port()
+        process = subprocess.Popen(llamacpp(port), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            url = f"http://127.0.0.1:{port}/v1"
+            until_ready(url)
+            asyncio.run(closed(url))
+            found.setdefault("llama.cpp", []).append(asyncio.run(closed(url)))
+        finally:
+            process.kill()
+            process.wait()
         print({name: [round(v, 1) for v in values] for name, values in found.items()}, flush=True)
     figures["throughput_tps"] = {name: round(float(np.median(v)), 1) for name, v in found.items()}
     ratios = [a / b for a, b in zip(found["smollm2.int4"], found["llama.cpp"], strict=True)]

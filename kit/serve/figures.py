@@ -66,4 +66,5 @@ def arrivals(times: Mapping[str, Sequence[float]]) -> go.Figure:
             x=list(at), y=[name] * len(at), mode="markers", name=name, showlegend=False,
             marker={"symbol": "line-ns-open", "size": 18, "color": PALETTE[i % len(PALETTE)]},
         )  # fmt: skip
-    return plots.style(fig, "The same number of requests a second, and not the same load", x="time (s)")
+    plots.style(fig, "The same number of requests a second, and not the same load", x="time (s)")
+    return fig.update_layout(height=240)

@@ -23,6 +23,7 @@ import numpy as np
 from kit.records import SLO, Builder, Records, percentile
 
 MOST_CONNECTIONS = 1000
+TIMER_S = 0.002
 
 
 @dataclass(frozen=True)
@@ -183,11 +184,8 @@ async def drive(
     timeout = httpx.Timeout(deadline_s)
     url = base_url.rstrip("/") + "/chat/completions"
     async with httpx.AsyncClient(headers=headers, limits=limits, timeout=timeout, verify=verify) as client:
-        start = time.perf_counter()
 
-        async def one(ask: Ask) -> Seen:
-            await asyncio.sleep(max(ask.at_s - (time.perf_counter() - start), 0))
-            seen = Seen(time.perf_counter() - start)
+        def written(ask: Ask) -> httpx.Request:
             body = {
                 "model": model,
                 "messages": [{"role": "user", "content": ask.prompt}],
@@ -196,31 +194,48 @@ async def drive(
                 "stream": True,
                 "stream_options": {"include_usage": True},
             }
+            return client.build_request("POST", url, json=body)
+
+        requests = [written(ask) for ask in asks]  # before the clock starts
+        start = time.perf_counter()
+
+        async def one(ask: Ask, request: httpx.Request) -> Seen:
+            await _until(start + ask.at_s)
+            seen = Seen(time.perf_counter() - start)
             try:
-                async with asyncio.timeout(deadline_s), client.stream("POST", url, json=body) as response:
-                    seen.status = response.status_code
-                    if response.status_code != 200:
-                        seen.error = (await response.aread()).decode(errors="replace")[:200]
-                        return seen
-                    await _read(response, seen, start, tokenize)
-            except TimeoutError:
-                seen.error = "timed out"
-            except httpx.TimeoutException:
+                async with asyncio.timeout(deadline_s):
+                    response = await client.send(request, stream=True)
+                    try:
+                        await _read(response, seen, start, tokenize)
+                    finally:
+                        await response.aclose()
+            except (TimeoutError, httpx.TimeoutException):
                 seen.error = "timed out"
             except httpx.HTTPError as e:
                 seen.error = type(e).__name__
             return seen
 
-        seen = await asyncio.gather(*(one(ask) for ask in asks))
-    return Report(_records(asks, seen, model), list(seen), np.array(
-        [1000 * (s.sent_s - a.at_s) for a, s in zip(asks, seen, strict=True)]
-    ))  # fmt: skip
+        seen = await asyncio.gather(*(one(*pair) for pair in zip(asks, requests, strict=True)))
+    lag_ms = [1000 * (s.sent_s - a.at_s) for a, s in zip(asks, seen, strict=True)]
+    return Report(_records(asks, seen, model), list(seen), np.array(lag_ms))
+
+
+async def _until(time_s: float) -> None:
+    """Wait until then, on ``time.perf_counter``. Timers are a millisecond late, so the end comes in small
+    steps."""
+    await asyncio.sleep(max(time_s - time.perf_counter() - TIMER_S, 0))
+    while time.perf_counter() < time_s:
+        await asyncio.sleep(0)
 
 
 async def _read(
     response: httpx.Response, seen: Seen, start: float, tokenize: Callable[[str], int] | None
 ) -> None:
-    """Read a stream of server-sent events."""
+    """Read an answer: a refusal, or a stream of server-sent events."""
+    seen.status = response.status_code
+    if response.status_code != 200:
+        seen.error = (await response.aread()).decode(errors="replace")[:200]
+        return
     text, done = "", False
     async for line in response.aiter_lines():
         if not line.startswith("data:"):

@@ -74,8 +74,8 @@ def queue_sizes(rate_per_s: float, service_s: float, servers: float, patience_s:
     fig.add_scatter(
         x=sizes, y=100 * refused, name="turned away (%)", line={"color": PALETTE[2], "width": 2.5}, yaxis="y2"
     )
-    fig.update_layout(
-        yaxis2={"overlaying": "y", "side": "right", "title": "turned away (%)", "rangemode": "tozero"}
-    )
     fig.update_xaxes(type="log", tickvals=[1, 2, 5, 10, 20, 50, 100, 200])
-    return plots.style(fig, f"Load {load:.2f}: {told}", x="places in the queue", y="mean wait (s)")
+    plots.style(fig, f"Load {load:.2f}: {told}", x="places in the queue", y="mean wait (s)")
+    right = {"overlaying": "y", "side": "right", "title": {"text": "turned away (%)"}, "showgrid": False}
+    right |= {"range": [0, 115 * max(refused.max(), 0.001)], "tickmode": "auto", "nticks": 6}
+    return fig.update_layout(yaxis2=right)
