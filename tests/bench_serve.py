@@ -1,26 +1,30 @@
-"""The server against the bare engine and llama.cpp's server.
+"""The server against the bare engine, llama.cpp's server and transformers' server.
 
 ``python tests/bench_serve.py [--json FILE] [--only PART ...]``
 
 Parts: ``overhead`` (what the server adds to the first token, one client), ``throughput`` (eight clients that
 never pause, in turn with llama.cpp's server; each is started alone, so that none takes the other's cores),
-``timing`` (does the time of a refusal tell how much of a key is right?), ``delays`` (the load generator
-against a server of known delays), ``memory`` (ten minutes under load). Nothing else may run.
+``transformers`` (``transformers serve``, one round), ``timing`` (does the time of a refusal tell how much of a
+key is right?), ``delays`` (the load generator against a server of known delays), ``memory`` (ten minutes under
+load). Nothing else may run.
 """
 
 import argparse
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import httpx
 import numpy as np
 import psutil
 from scipy import stats
 
-from kit import decode, models, serve
+from kit import artifacts, decode, models, serve
+from kit.engine import tokenizer
 from kit.serve import keys
 from kit.serve.load import Ask, drive, poisson
 
@@ -44,21 +48,23 @@ def overhead(figures):
     figures["ttft_overhead_interval"] = ci.round(3).tolist()
 
 
-async def closed(url):
+async def closed(url, model="smollm2", each=EACH):
     """Eight clients, each asks again as soon as it is answered: tokens per second while all eight wait."""
     ended = []
 
     async def one(client, i):
-        for j in range(EACH):
-            body = {"model": "smollm2", "max_tokens": TOKENS, "temperature": 0}
-            body["messages"] = [{"role": "user", "content": PROMPTS[(i * EACH + j) % len(PROMPTS)]}]
-            answer = (await client.post(url + "/chat/completions", json=body)).json()
-            ended.append((time.perf_counter(), answer["usage"]["completion_tokens"]))
+        for j in range(each):
+            body = {"model": model, "max_tokens": TOKENS, "temperature": 0, "stream": True}
+            body["messages"] = [{"role": "user", "content": PROMPTS[(i * each + j) % len(PROMPTS)]}]
+            lines = (await client.post(url + "/chat/completions", json=body)).text.splitlines()
+            events = [json.loads(line[5:]) for line in lines if line.startswith("data: {")]
+            said = "".join(e["choices"][0]["delta"].get("content") or "" for e in events if e["choices"])
+            ended.append((time.perf_counter(), len(tokenizer()(said, add_special_tokens=False).input_ids)))
 
-    async with httpx.AsyncClient(timeout=300) as client:
+    async with httpx.AsyncClient(timeout=600) as client:
         start = time.perf_counter()
         await asyncio.gather(*(one(client, i) for i in range(CLIENTS)))
-    whole = list(ended[: -CLIENTS + 1 or None])
+    whole = ended[: -CLIENTS + 1 or None]
     return sum(n for _, n in whole) / (whole[-1][0] - start)
 
 
@@ -100,11 +106,34 @@ def throughput(figures):
     figures["throughput_vs_llamacpp_server"] = round(float(np.median(ratios)), 3)
 
 
-def until_ready(url):
+def transformers(figures):
+    """``transformers serve`` with the same weights in FP32, beside ours in FP32; it answers one at a time."""
+    with serve.started(ours("smollm2.fp32")) as server:
+        asyncio.run(closed(server.url + "/v1", each=2))
+        mine = asyncio.run(closed(server.url + "/v1", each=2))
+    port, folder = serve.free_port(), str(artifacts.get("smollm2.hf"))
+    command = [str(Path(sys.executable).with_name("transformers")), "serve", "--port", str(port)]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(
+        [*command, "--host", "127.0.0.1"], env={**os.environ, "HF_HUB_OFFLINE": "1"}, **quiet
+    )
+    try:
+        url = f"http://127.0.0.1:{port}/v1"
+        until_ready(url.removesuffix("/v1"), "/openapi.json")
+        asyncio.run(closed(url, folder, each=1))
+        theirs = asyncio.run(closed(url, folder, each=2))
+    finally:
+        process.kill()
+        process.wait()
+    print(f"tokens per second: ours {mine:.1f}, transformers serve {theirs:.1f}")
+    figures["throughput_vs_transformers_serve"] = round(mine / theirs, 2)
+
+
+def until_ready(url, path="/models"):
     end = time.monotonic() + 120
     while time.monotonic() < end:
         try:
-            if httpx.get(url + "/models", timeout=2).status_code == 200:
+            if httpx.get(url + path, timeout=2).status_code == 200:
                 return
         except httpx.HTTPError:
             pass
@@ -202,7 +231,7 @@ def memory(figures):
         figures["rows_taken_at_the_end"] = serve.gauges(server.url)["kit_num_requests_running"]
 
 
-PARTS = {"overhead": overhead, "throughput": throughput, "timing": timing, "delays": delays, "memory": memory}
+PARTS = {f.__name__: f for f in (overhead, throughput, transformers, timing, delays, memory)}
 
 
 def main():
