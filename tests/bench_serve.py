@@ -4,9 +4,9 @@
 
 Parts: ``overhead`` (what the server adds to the first token, one client), ``throughput`` (eight clients that
 never pause, in turn with llama.cpp's server; each is started alone, so that none takes the other's cores),
-``transformers`` (``transformers serve``, one round), ``timing`` (does the time of a refusal tell how much of a
-key is right?), ``delays`` (the load generator against a server of known delays), ``memory`` (ten minutes under
-load). Nothing else may run.
+``transformers`` (``transformers serve``, one round), ``timing`` (does the time of a refusal tell how much of
+a key is right?), ``delays`` (the load generator against a server of known delays), ``memory`` (ten minutes
+under load). Nothing else may run.
 """
 
 import argparse
