@@ -48,18 +48,28 @@ def overhead(figures):
     figures["ttft_overhead_interval"] = ci.round(3).tolist()
 
 
-async def closed(url, model="smollm2", each=EACH):
+def usage(answer):
+    """Tokens of an answer, as the server counts them."""
+    return answer.json()["usage"]["completion_tokens"]
+
+
+def streamed(answer):
+    """Tokens of an answer that came as a stream, without a count."""
+    events = [json.loads(line[5:]) for line in answer.text.splitlines() if line.startswith("data: {")]
+    said = "".join(e["choices"][0]["delta"].get("content") or "" for e in events if e["choices"])
+    return len(tokenizer()(said, add_special_tokens=False).input_ids)
+
+
+async def closed(url, model="smollm2", each=EACH, count=usage):
     """Eight clients, each asks again as soon as it is answered: tokens per second while all eight wait."""
     ended = []
 
     async def one(client, i):
         for j in range(each):
-            body = {"model": model, "max_tokens": TOKENS, "temperature": 0, "stream": True}
+            body = {"model": model, "max_tokens": TOKENS, "temperature": 0}
             body["messages"] = [{"role": "user", "content": PROMPTS[(i * each + j) % len(PROMPTS)]}]
-            lines = (await client.post(url + "/chat/completions", json=body)).text.splitlines()
-            events = [json.loads(line[5:]) for line in lines if line.startswith("data: {")]
-            said = "".join(e["choices"][0]["delta"].get("content") or "" for e in events if e["choices"])
-            ended.append((time.perf_counter(), len(tokenizer()(said, add_special_tokens=False).input_ids)))
+            answer = await client.post(url + "/chat/completions", json=body)
+            ended.append((time.perf_counter(), count(answer)))
 
     async with httpx.AsyncClient(timeout=600) as client:
         start = time.perf_counter()
@@ -120,8 +130,8 @@ def transformers(figures):
     try:
         url = f"http://127.0.0.1:{port}/v1"
         until_ready(url.removesuffix("/v1"), "/openapi.json")
-        asyncio.run(closed(url, folder, each=1))
-        theirs = asyncio.run(closed(url, folder, each=2))
+        asyncio.run(closed(url, folder, 1, streamed))
+        theirs = asyncio.run(closed(url, folder, 2, streamed))
     finally:
         process.kill()
         process.wait()
