@@ -678,6 +678,10 @@ def test_without_keys_only_this_machine_may_change_models(house):
     refused = httpx.post(server.url + "/admin/models/parrot/rollback")
     assert refused.status_code == 403
     assert ask(server.url).status_code == 200
+    here, _ = house()
+    for header in ("Origin", "X-Forwarded-For"):
+        told = httpx.post(here.url + "/admin/models/parrot/rollback", headers={header: "http://elsewhere"})
+        assert told.status_code == 403
 
 
 @pytest.mark.parametrize(
