@@ -5,9 +5,25 @@ A **policy** chooses: it looks at one request and at the fleet, and returns a `R
 reads a clock or touches a network. A **driver** does that for them: the simulator with simulated
 events, the gateway with real ones. So the very same policy runs in both worlds.
 
-Not here: real policies beyond the two simplest, and a real dispatcher. Chapters bring them.
+Here are the policies that gateways ship and one dispatcher. Not here: policies that learn, which
+chapters bring, and the drivers.
 """
 
+from kit.policy.baselines import (
+    ALLOWED_KINDS,
+    ConfidenceCascade,
+    FallbackChain,
+    Hedged,
+    LeastBusy,
+    Nearest,
+    PowerOfTwoChoices,
+    PrivacyFirst,
+    SimpleShuffle,
+    StableSplit,
+    usable,
+)
+from kit.policy.breaker import BreakerState, CircuitBreaker
+from kit.policy.carry import StandardDispatcher
 from kit.policy.dispatch import (
     Action,
     Answer,
@@ -21,28 +37,51 @@ from kit.policy.dispatch import (
     TimePassed,
     WaitUntil,
 )
-from kit.policy.rules import AlwaysCloud, AlwaysEdge, LearningPolicy, Policy, StatelessPolicy, tell
+from kit.policy.rules import (
+    AlwaysCloud,
+    AlwaysEdge,
+    LearningPolicy,
+    Policy,
+    StatelessPolicy,
+    route_along,
+    tell,
+)
+from kit.policy.settings import DispatchSettings
 from kit.policy.words import FleetView, Outcome, Privacy, Request, Route, Status, Target, TierKind, TierView
 
 __all__ = [
+    "ALLOWED_KINDS",
     "Action",
     "AlwaysCloud",
     "AlwaysEdge",
     "Answer",
     "Answered",
+    "BreakerState",
+    "CircuitBreaker",
+    "ConfidenceCascade",
+    "DispatchSettings",
     "Dispatcher",
     "Event",
     "Failed",
+    "FallbackChain",
     "FleetView",
     "GiveUp",
+    "Hedged",
     "LearningPolicy",
+    "LeastBusy",
+    "Nearest",
     "Outcome",
     "Policy",
+    "PowerOfTwoChoices",
     "Privacy",
+    "PrivacyFirst",
     "Request",
     "Route",
     "SendTo",
     "Sent",
+    "SimpleShuffle",
+    "StableSplit",
+    "StandardDispatcher",
     "StatelessPolicy",
     "Status",
     "Target",
@@ -50,5 +89,7 @@ __all__ = [
     "TierView",
     "TimePassed",
     "WaitUntil",
+    "route_along",
     "tell",
+    "usable",
 ]

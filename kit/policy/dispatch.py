@@ -1,4 +1,4 @@
-"""Carrying a route out: events go in, actions come out. The contract; chapters implement it."""
+"""Carrying a route out: events go in, actions come out. The contract; `StandardDispatcher` keeps it."""
 
 from __future__ import annotations
 
@@ -30,12 +30,22 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Event: attempt ``attempt`` will bring no answer. ``reason`` is for people: "HTTP 503"."""
+    """Event: attempt ``attempt`` will bring no answer.
+
+    Attributes:
+        reason: for people, such as "HTTP 503".
+        retry_after_s: the target asks to be left alone for so long (Retry-After, RFC 9110); None: it
+            did not say.
+        retryable: False if the request itself is at fault (HTTP 400), so that asking again, here or
+            elsewhere, would be no better.
+    """
 
     request_id: str
     attempt: int
     now_s: float
     reason: str
+    retry_after_s: float | None = None
+    retryable: bool = True
 
 
 @dataclass(frozen=True, slots=True)

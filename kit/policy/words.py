@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 Privacy = Literal["public", "personal", "private"]
@@ -14,6 +14,8 @@ TierKind = Literal["device", "access_edge", "regional_edge", "central_cloud"]
 
 Status = Literal["answered", "failed", "timed_out", "rejected"]
 """How a request ends: with an answer; with errors only; later than it is useful; or refused at the door."""
+
+_PRIVACIES = get_args(Privacy)
 
 
 def _at_least(name: str, value: float, least: float, why: str) -> None:
@@ -55,19 +57,27 @@ class Request:
     intent: str | None = None
 
     def __post_init__(self) -> None:
+        sure, deadline_ms = self.edge_confidence, self.deadline_ms
+        if (
+            self.payload_bytes >= 0
+            and self.prompt_tokens >= 0
+            and self.privacy in _PRIVACIES
+            and (sure is None or 0 <= sure <= 1)
+            and (deadline_ms is None or deadline_ms > 0)
+        ):
+            return  # a simulator makes many: only a wrong one pays for the words below
         _at_least("payload_bytes", self.payload_bytes, 0, "a request has a size")
         _at_least("prompt_tokens", self.prompt_tokens, 0, "a prompt has a length")
-        if self.privacy not in get_args(Privacy):
-            raise ValueError(f"privacy must be one of {', '.join(get_args(Privacy))}, got {self.privacy!r}.")
-        if self.edge_confidence is not None and not 0 <= self.edge_confidence <= 1:
-            raise ValueError(f"edge_confidence is a probability, 0 to 1, got {self.edge_confidence}.")
-        if self.deadline_ms is not None and not self.deadline_ms > 0:
-            raise ValueError(f"deadline_ms must be > 0, got {self.deadline_ms}: no answer takes no time.")
+        if self.privacy not in _PRIVACIES:
+            raise ValueError(f"privacy must be one of {', '.join(_PRIVACIES)}, got {self.privacy!r}.")
+        if sure is not None and not 0 <= sure <= 1:
+            raise ValueError(f"edge_confidence is a probability, 0 to 1, got {sure}.")
+        raise ValueError(f"deadline_ms must be > 0, got {deadline_ms}: no answer takes no time.")
 
 
 @dataclass(frozen=True, slots=True)
 class TierView:
-    """What can be seen of one tier from where the policy runs. A view is ``age_s`` old, never fresh.
+    """What can be seen of one tier from where the policy runs. A view is up to ``age_s`` old, never fresh.
 
     Attributes:
         name: what a `Route` calls it, such as ``"edge"`` or ``"cloud"``.
@@ -78,7 +88,7 @@ class TierView:
         queue: requests waiting or in service.
         healthy: False when its health check fails or its circuit breaker is open.
         price_usd_per_mtok: price of a million output tokens (0 for one that is already paid for).
-        age_s: how old this information is.
+        age_s: how old this information can be at most.
     """
 
     name: str
@@ -92,6 +102,8 @@ class TierView:
     age_s: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.rtt_ms >= 0 and self.service_ms >= 0 and self.queue >= 0 and self.age_s >= 0:
+            return
         _at_least("rtt_ms", self.rtt_ms, 0, "a round trip takes time")
         _at_least("service_ms", self.service_ms, 0, "an answer takes time")
         _at_least("queue", self.queue, 0, "a queue cannot be shorter than empty")
@@ -100,9 +112,13 @@ class TierView:
 
 @dataclass(frozen=True, slots=True)
 class FleetView:
-    """Every tier that a policy can choose from: ``fleet["edge"].queue``."""
+    """Every tier that a policy can choose from: ``fleet["edge"].queue``; ``healthy``: those that are."""
 
     tiers: tuple[TierView, ...]
+    healthy: tuple[TierView, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "healthy", tuple([tier for tier in self.tiers if tier.healthy]))
 
     def __getitem__(self, name: str) -> TierView:
         """The tier called ``name``.
@@ -145,11 +161,13 @@ class Route:
     escalate_below: float | None = None
 
     def __post_init__(self) -> None:
+        if self.hedge_after_ms is None and self.escalate_below is None:
+            return
         if self.hedge_after_ms is not None:
             _at_least("hedge_after_ms", self.hedge_after_ms, 0, "a hedge cannot start before the request")
         if self.escalate_below is not None and not 0 <= self.escalate_below <= 1:
             raise ValueError(f"escalate_below is a confidence, 0 to 1, got {self.escalate_below}.")
-        if not self.fallbacks and (self.hedge_after_ms is not None or self.escalate_below is not None):
+        if not self.fallbacks:
             raise ValueError("to hedge or to escalate, a route needs somebody to turn to: add a fallback.")
 
 
