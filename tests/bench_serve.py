@@ -1,12 +1,13 @@
-"""The server against the bare engine, llama.cpp's server and transformers' server.
+"""The server against the bare engine, llama.cpp's server, transformers' server and vLLM.
 
-``python tests/bench_serve.py [--json FILE] [--only PART ...]``
+``python tests/bench_serve.py [--json FILE] [--only PART ...] [--vllm PYTHON]``
 
 Parts: ``overhead`` (what the server adds to the first token, one client), ``throughput`` (eight clients that
 never pause, in turn with llama.cpp's server; each is started alone, so that none takes the other's cores),
 ``transformers`` (``transformers serve``, one round), ``timing`` (does the time of a refusal tell how much of
 a key is right?), ``delays`` (the load generator against a server of known delays), ``memory`` (ten minutes
-under load). Nothing else may run.
+under load), ``vllm`` (vLLM behind ours, held against the check of the test with llama.cpp's server, and eight
+clients on it; it needs an environment of its own, whose Python ``--vllm`` gives). Nothing else may run.
 """
 
 import argparse
@@ -15,18 +16,23 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import httpx
 import numpy as np
 import psutil
 from scipy import stats
+from test_serve import stands_in, until
 
 from kit import artifacts, decode, models, serve
+from kit.arrivals import poisson
 from kit.engine import tokenizer
 from kit.serve import keys
-from kit.serve.load import Ask, drive, poisson
+from kit.serve.load import Ask, drive
 
 CLIENTS, EACH, TOKENS = 8, 5, 48
 PROMPTS = decode.requests()
@@ -60,7 +66,11 @@ def streamed(answer):
     return len(tokenizer()(said, add_special_tokens=False).input_ids)
 
 
-async def closed(url, model="smollm2", each=EACH, count=usage):
+def bearer(key):
+    return {"Authorization": f"Bearer {key}"}
+
+
+async def closed(url, model="smollm2", each=EACH, count=usage, key="x"):
     """Eight clients, each asks again as soon as it is answered: tokens per second while all eight wait."""
     ended = []
 
@@ -71,7 +81,7 @@ async def closed(url, model="smollm2", each=EACH, count=usage):
             answer = await client.post(url + "/chat/completions", json=body)
             ended.append((time.perf_counter(), count(answer)))
 
-    async with httpx.AsyncClient(timeout=600) as client:
+    async with httpx.AsyncClient(timeout=600, headers=bearer(key)) as client:
         start = time.perf_counter()
         await asyncio.gather(*(one(client, i) for i in range(CLIENTS)))
     whole = ended[: -CLIENTS + 1 or None]
@@ -139,11 +149,85 @@ def transformers(figures):
     figures["throughput_vs_transformers_serve"] = round(mine / theirs, 2)
 
 
-def until_ready(url, path="/models"):
-    end = time.monotonic() + 120
+@contextmanager
+def vllm_server(python, key):
+    """vLLM's server on SmolLM2 in FP32; its address."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, port = Path(name), serve.free_port()
+        for file in artifacts.get("smollm2.hf").iterdir():
+            (folder / file.name).symlink_to(file)
+        # transformers 5 takes the tokenizer for Llama's, and then splits words otherwise
+        told = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
+        told |= {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|im_end|>"}
+        (folder / "tokenizer_config.json").unlink()
+        (folder / "tokenizer_config.json").write_text(json.dumps(told), "utf-8")
+        command = [python, "-m", "vllm.entrypoints.openai.api_server", "--model", name, "--port", str(port)]
+        command += ["--host", "127.0.0.1", "--served-model-name", "smollm2", "--api-key", key]
+        command += ["--dtype", "float32", "--max-model-len", "1024", "--max-num-seqs", str(CLIENTS)]
+        more = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
+        more["VLLM_CPU_OMP_THREADS_BIND"] = f"0-{os.cpu_count() - 1}"  # left alone, it keeps a core free
+        with (folder / "log.txt").open("wb") as log:
+            process = subprocess.Popen(command, env=os.environ | more, stdout=log, stderr=log)
+        try:
+            url = f"http://127.0.0.1:{port}/v1"
+            try:
+                until_ready(url, key=key, seconds=600)  # it compiles the model first
+            except RuntimeError:
+                print((folder / "log.txt").read_text("utf-8", errors="replace")[-3000:])
+                raise
+            yield url
+        finally:
+            process.terminate()  # it ends its own processes
+            process.wait(60)
+
+
+def vllm(figures, python):
+    """vLLM behind ours: the same check as llama.cpp's server, our text or not, and what handing on costs."""
+    key = keys.make()
+    with vllm_server(python, key) as url:
+
+        def running():
+            lines = httpx.get(url.removesuffix("/v1") + "/metrics", timeout=10).text.splitlines()
+            return sum(float(v.split()[-1]) for v in lines if v.startswith("vllm:num_requests_running"))
+
+        stands_in(url, key, running)
+        print("vLLM stands where SmolLM2 stands: chat, completions, streams, usage, errors, keys, hang-ups")
+        asyncio.run(closed(url, key=key))
+        direct, behind = [], []
+        model = f'{{name="smollm2", kind="upstream", base_url="{url}", upstream_key="{key}", rows={CLIENTS}}}'
+        with serve.started(f"models = [{model}]") as server:
+            for _ in range(3):
+                direct.append(asyncio.run(closed(url, key=key)))
+                behind.append(asyncio.run(closed(server.url + "/v1")))
+            texts = written(server.url)
+            body = {"model": "smollm2", "prompt": "One, two, three, four,", "max_tokens": 900}
+            with suppress(httpx.ReadTimeout):
+                httpx.post(server.url + "/v1/completions", json=body, timeout=1)
+            until(lambda: running() == 0)  # it stops as soon as we hang up; llama.cpp's server does not
+    with serve.started(ours("smollm2.fp32")) as server:
+        same = sum(a == b for a, b in zip(texts, written(server.url), strict=True))
+    figures["vllm_tps"], figures["vllm_behind_ours_tps"] = (
+        round(float(np.median(v)), 1) for v in (direct, behind)
+    )
+    figures["vllm_same_texts"] = f"{same} of {len(texts)}"
+
+
+def written(url, n=20):
+    """Answers to some prompts, greedy, as text."""
+    body = {"model": "smollm2", "max_tokens": TOKENS, "temperature": 0}
+    found = []
+    for prompt in PROMPTS[:n]:
+        more = {"messages": [{"role": "user", "content": prompt}]}
+        answer = httpx.post(url + "/v1/chat/completions", json=body | more, timeout=600)
+        found.append(answer.json()["choices"][0]["message"]["content"])
+    return found
+
+
+def until_ready(url, path="/models", key="x", seconds=120):
+    end = time.monotonic() + seconds
     while time.monotonic() < end:
         try:
-            if httpx.get(url + path, timeout=2).status_code == 200:
+            if httpx.get(url + path, timeout=2, headers=bearer(key)).status_code == 200:
                 return
         except httpx.HTTPError:
             pass
@@ -247,11 +331,15 @@ PARTS = {f.__name__: f for f in (overhead, throughput, transformers, timing, del
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", help="also write the figures to this file")
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--vllm", metavar="PYTHON", help="Python of an environment that has vLLM")
+    parser.add_argument("--only", nargs="+", choices=[*PARTS, "vllm"])
     args = parser.parse_args()
+    parts = PARTS | ({"vllm": partial(vllm, python=args.vllm)} if args.vllm else {})
+    if "vllm" in (args.only or ()) and not args.vllm:
+        parser.error("vLLM needs an environment of its own: give its Python, --vllm PYTHON")
     figures = {}
-    for part in args.only:
-        PARTS[part](figures)
+    for part in args.only or parts:
+        parts[part](figures)
     for name, value in figures.items():
         print(f"{name}: {value}")
     if args.json:

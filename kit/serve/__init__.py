@@ -2,7 +2,7 @@
 
 - ``app``: the paths; ``door``: what every request passes; ``schemas``, ``errors``: its forms
 - ``answers``: from a request to its answer; ``writer``: the thread that drives chapter 07's batcher;
-  ``speculating``: chapter 06 in its place; ``logprobs``, ``prompts``
+  ``speculating``: chapter 06 in its place; ``places``: its queue; ``logprobs``, ``prompts``
 - ``shelf``: models by name, swapped while they answer; ``manifest``: files are checked first; ``upstream``:
   other servers behind ours
 - ``keys``, ``limits``, ``filters``; ``metrics``, ``telemetry``, ``alerts``; ``settings``, ``run``
@@ -10,10 +10,11 @@
 - ``trials``, ``figures``, ``tables``, ``sentences``: what the chapter tries, and what it shows
 """
 
+from kit.arrivals import gamma, poisson, recorded
 from kit.serve.app import create_app
 from kit.serve.figures import arrivals, first_tokens, load_lines
 from kit.serve.keys import add as add_key
-from kit.serve.load import Ask, Report, drive, gamma, poisson, recorded
+from kit.serve.load import Ask, Report, drive
 from kit.serve.run import Started, free_port, launch, run, started
 from kit.serve.sentences import (
     busy,
@@ -30,6 +31,7 @@ from kit.serve.settings import load as load_settings
 from kit.serve.tables import agreement_table, load_table, outcomes_table, refusals_table, wires_table
 from kit.serve.theory import Steady, queue_sizes, steady
 from kit.serve.trials import (
+    capacity_rps,
     closed_loop_ttft_ms,
     gauges,
     hang_up,
@@ -55,6 +57,7 @@ __all__ = [
     "arrivals",
     "busy",
     "calls_per_s",
+    "capacity_rps",
     "closed_loop_ttft_ms",
     "create_app",
     "direct_ms",

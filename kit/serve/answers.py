@@ -214,12 +214,12 @@ class Answer:
             ApiError: it took too long, or the model failed.
         """
         try:
-            async with asyncio.timeout(self._left_s()):
+            async with asyncio.timeout(self.watch.left_s(self.deadline_s)):
                 async for _ in self.pieces(source):
                     pass
         except TimeoutError:
             self.watch.failed()
-            raise self._late() from None
+            raise late(self.deadline_s) from None
         except EngineFailed as e:
             self.watch.failed()
             raise ApiError(500, str(e), "engine_failed") from None
@@ -238,14 +238,15 @@ class Answer:
         for opening in self.form.opening():
             yield event([opening])
         try:
-            async with asyncio.timeout(self._left_s()), aclosing(self.pieces(source)) as pieces:
+            left_s = self.watch.left_s(self.deadline_s)
+            async with asyncio.timeout(left_s), aclosing(self.pieces(source)) as pieces:
                 async for choice, new in pieces:
                     chosen = choice.chosen()
                     if new or chosen or choice.finish:
                         yield event([self.form.chunk(choice, new, chosen, choice.finish)])
         except TimeoutError:
             self.watch.failed(stream=True)
-            yield sse(self._late().body())
+            yield sse(late(self.deadline_s).body())
             return
         except EngineFailed as e:
             self.watch.failed(stream=True)
@@ -255,11 +256,10 @@ class Answer:
             yield event([], usage=self.usage().model_dump())
         yield DONE
 
-    def _left_s(self) -> float:
-        return max(self.watch.start_s + self.deadline_s - time.perf_counter(), 0.0)
 
-    def _late(self) -> ApiError:
-        return ApiError(504, f"The answer was not complete after {self.deadline_s:g} s.", "deadline_exceeded")
+def late(deadline_s: float) -> ApiError:
+    """504: the answer took too long."""
+    return ApiError(504, f"The answer was not complete after {deadline_s:g} s.", "deadline_exceeded")
 
 
 def sse(body: dict[str, Any]) -> str:

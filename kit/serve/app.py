@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import logging
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -57,7 +56,6 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     }.items()
 }
 STREAM: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
-log = logging.getLogger("kit.serve")
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -134,11 +132,6 @@ def _errors(app: FastAPI) -> None:
             ).response()
         said = "this field is not offered here" if first["type"] == "extra_forbidden" else first["msg"]
         return ApiError(400, f"{where or 'body'}: {said}.", "invalid_value", where or None).response()
-
-    @app.exception_handler(Exception)
-    async def failed(request: Request, e: Exception) -> Response:
-        log.exception("unexpected error")
-        return ApiError(500, "The server failed; its log says why.", "internal_error").response()
 
 
 def _health(app: FastAPI, house: House) -> None:

@@ -55,13 +55,13 @@ class Door:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        start, name, status = time.perf_counter(), "", 500
+        start, name, status, begun = time.perf_counter(), "", 500, False
         id = f"req_{uuid.uuid4().hex}"
 
         async def answer(message: Message) -> None:
-            nonlocal status
+            nonlocal status, begun
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, begun = message["status"], True
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", id.encode())]
             await send(message)
 
@@ -73,6 +73,12 @@ class Door:
             await self._app(scope, self._counting(scope, receive), answer)
         except ApiError as e:
             await e.response()(scope, receive, answer)
+        except Exception:
+            log.exception("%s unexpected error", id)
+            if begun:
+                raise  # too late for another status: the connection is closed
+            told = ApiError(500, "The server failed; its log says why.", "internal_error")
+            await told.response()(scope, receive, answer)
         finally:
             path = getattr(scope.get("route"), "path", "other")
             seconds = time.perf_counter() - start

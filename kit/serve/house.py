@@ -38,7 +38,10 @@ class House:
         known = manifest.read(settings.manifest, settings.manifest_key) if settings.manifest else None
         self.metrics = Metrics(self.load)
         self.shelf = Shelf(settings.models, known, self.metrics.guessed)
-        self.client = httpx.AsyncClient(timeout=httpx.Timeout(settings.deadline_s, connect=5.0))
+        self.client = httpx.AsyncClient(
+            timeout=httpx.Timeout(settings.deadline_s, connect=5.0),
+            limits=httpx.Limits(max_connections=None),  # the rows of each model are the limit
+        )
         self.draining = self.ready = False
         self._quick, self._pool = 0, ThreadPoolExecutor(1)
         rules = alerts.load(settings.alerts) if settings.alerts else ()
@@ -50,12 +53,19 @@ class House:
         return {v.settings.name: v.writer for v in self.shelf.active() if isinstance(v, Chat)}
 
     def load(self) -> dict[str, tuple[int, int]]:
-        """Answers that run and wait, by model."""
-        return {name: (w.running, w.waiting) for name, w in self.writers().items()}
+        """Answers that run and wait, by model; those of a version that was replaced, too."""
+        found: dict[str, tuple[int, int]] = {}
+        for version in self.shelf.every():
+            if version.places is not None:
+                runs, waits = found.get(version.settings.name, (0, 0))
+                now = (runs + version.places.running, waits + version.places.waiting)
+                found[version.settings.name] = now
+        return found
 
     def saturation(self) -> float:
         """Part of the places that is taken, of the fullest model."""
-        return max((w.open / (w.rows + w.queue) for w in self.writers().values()), default=0.0)
+        places = [v.places for v in self.shelf.active() if v.places is not None]
+        return max((p.open / (p.rows + p.queue) for p in places), default=0.0)
 
     def spend(self) -> float:
         """Spend of the key that is nearest to its budget, as a part of it."""

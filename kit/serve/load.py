@@ -9,12 +9,10 @@ reported as its lag.
 from __future__ import annotations
 
 import asyncio
-import csv
 import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -61,58 +59,6 @@ class Seen:
     status: int = 0
     error: str = ""
     event_s: list[float] = field(default_factory=list)
-
-
-def poisson(rate_per_s: float, n: int, seed: int = 0) -> np.ndarray:
-    """Times of ``n`` requests that come independently of each other, in seconds, [n]."""
-    return gamma(rate_per_s, n, 1.0, seed)
-
-
-def gamma(rate_per_s: float, n: int, cv: float, seed: int = 0) -> np.ndarray:
-    """Times of ``n`` requests with gamma gaps, [n]: ``cv`` 1 is Poisson, larger comes in bursts.
-
-    Args:
-        rate_per_s: requests per second.
-        n: how many.
-        cv: standard deviation of a gap divided by its mean (coefficient of variation).
-        seed: of the draw.
-
-    Raises:
-        ValueError: a rate, a number or a coefficient that is not above 0.
-    """
-    if not rate_per_s > 0 or not cv > 0 or n < 1:
-        raise ValueError(f"rate, cv and number must be above 0, got {rate_per_s}, {cv} and {n}.")
-    shape = 1 / cv**2
-    gaps = np.random.default_rng(seed).gamma(shape, 1 / (rate_per_s * shape), n)
-    return np.cumsum(gaps) - gaps[0]
-
-
-def recorded(path: Path, n: int, faster: float = 1.0) -> np.ndarray:
-    """Times of the first ``n`` requests of a recorded trace, [n]; its first column is time or date.
-
-    Args:
-        path: CSV file with a header.
-        n: how many.
-        faster: so many times as fast as recorded.
-
-    Raises:
-        ValueError: the file has fewer rows, or no times.
-    """
-    with path.open(encoding="utf-8", newline="") as f:
-        rows = csv.reader(f)
-        next(rows, None)
-        texts = [row[0] for row, _ in zip(rows, range(n), strict=False)]
-    if len(texts) < n:
-        raise ValueError(f"{path}: {n} requests are asked for, it has {len(texts)}.")
-    try:
-        times = np.array([float(t) for t in texts])
-    except ValueError:
-        try:
-            stamps = np.array([np.datetime64(t.strip().replace(" ", "T")) for t in texts])
-        except ValueError:
-            raise ValueError(f"{path}: the first column must be seconds or a date and time.") from None
-        times = (stamps - stamps[0]) / np.timedelta64(1, "s")
-    return (times - times[0]) / faster
 
 
 @dataclass(frozen=True)

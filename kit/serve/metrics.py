@@ -112,13 +112,20 @@ class Watch:
             m.ttft.labels(model).observe(at_s - self.start_s)
         self._last[choice] = at_s
         if finish:
-            m.e2e.labels(model).observe(at_s - self.start_s)
-            m.finished.labels(model, finish).inc()
+            self.ended(finish, at_s)
+
+    def ended(self, finish: str, at_s: float) -> None:
+        """An answer is complete."""
+        self._m.e2e.labels(self._model).observe(at_s - self.start_s)
+        self._m.finished.labels(self._model, finish).inc()
+
+    def left_s(self, deadline_s: float) -> float:
+        """What is left of the time that this request has."""
+        return max(self.start_s + deadline_s - time.perf_counter(), 0.0)
 
     def failed(self, stream: bool = False) -> None:
         """The answer ended with an error; in a stream the status was 200 already."""
-        self._m.e2e.labels(self._model).observe(time.perf_counter() - self.start_s)
-        self._m.finished.labels(self._model, "error").inc()
+        self.ended("error", time.perf_counter())
         if stream:
             self._m.broken.labels(self._model).inc()
 
@@ -129,7 +136,6 @@ class Watch:
             self._m.ttft.labels(self._model).observe(self._last[0] - self.start_s)
 
     def handed_on(self, prompt_tokens: int, completion_tokens: int) -> None:
-        """Another server's answer has ended."""
+        """Tokens that another server used for us."""
         self._m.prompt.labels(self._model).inc(prompt_tokens)
         self._m.generated.labels(self._model).inc(completion_tokens)
-        self._m.e2e.labels(self._model).observe(time.perf_counter() - self.start_s)

@@ -142,25 +142,23 @@ class CompletionRequest(Writing):
 Texts = Filled | Annotated[list[Filled], Field(min_length=1, max_length=MOST_TEXTS)]
 
 
-class EmbeddingRequest(Form):
+class Reading(Form):
+    """What embeddings and classification share."""
+
     model: str
     input: Texts
+    user: str | None = Field(default=None, description="Accepted, and not used.")
+
+    def texts(self) -> list[str]:
+        return [self.input] if isinstance(self.input, str) else self.input
+
+
+class EmbeddingRequest(Reading):
     encoding_format: Literal["float", "base64"] | None = None
-    user: str | None = None
-
-    def texts(self) -> list[str]:
-        return [self.input] if isinstance(self.input, str) else self.input
 
 
-class ClassifyRequest(Form):
+class ClassifyRequest(Reading):
     """As vLLM's ``/classify``."""
-
-    model: str
-    input: Texts
-    user: str | None = None
-
-    def texts(self) -> list[str]:
-        return [self.input] if isinstance(self.input, str) else self.input
 
 
 class LoadRequest(Form):

@@ -21,6 +21,7 @@ class ModelSettings(BaseModel):
 
     ``source`` is an artifact of this kit (see ``kit build --list``) or the path of an ONNX file; ``upstream``
     models have a ``base_url`` instead, and forward the request to any server that speaks the OpenAI API.
+    ``rows`` are answers at a time (at an upstream: requests), ``queue`` those that may wait besides.
     """
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())

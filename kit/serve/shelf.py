@@ -21,6 +21,7 @@ import numpy as np
 from kit import artifacts, data, engine, models
 from kit.decode.text import token_bytes
 from kit.serve.manifest import Manifest, ManifestError
+from kit.serve.places import Places, Turns
 from kit.serve.settings import ModelSettings
 from kit.serve.writer import Writer
 
@@ -46,7 +47,10 @@ class Version:
         version: of the model.
         created: Unix time at which it was opened.
         leases: requests that use it.
+        places: of a model that writes; None: it only reads, in no time to speak of.
     """
+
+    places: Places | None = None
 
     def __init__(self, settings: ModelSettings, version: str) -> None:
         self.settings, self.version = settings, version
@@ -75,7 +79,7 @@ class Chat(Version):
         token_bytes()  # loads the tokenizer and its template now, not with the first request
         engine.chat_ids("warm up")
         make, rows, self.context, self.vocab = opened(settings, path, guessed)
-        self.writer = Writer(make, rows, settings.queue)
+        self.places = self.writer = Writer(make, rows, settings.queue)
 
     async def close(self) -> None:
         await super().close()
@@ -155,7 +159,15 @@ class Embed(Version):
 
 
 class Upstream(Version):
-    """A model behind another server that speaks the OpenAI API."""
+    """A model behind another server that speaks the OpenAI API.
+
+    Attributes:
+        turns: requests that it is asked at a time, and those that wait here.
+    """
+
+    def __init__(self, settings: ModelSettings, version: str) -> None:
+        super().__init__(settings, version)
+        self.places = self.turns = Turns(settings.rows, settings.queue)
 
 
 def nobody(name: str, guesses: int, stood: int) -> None:
@@ -225,13 +237,18 @@ class Shelf:
     def __init__(
         self, models: Sequence[ModelSettings], manifest: Manifest | None = None, guessed: Guessed = nobody
     ) -> None:
-        self._manifest, self._guessed, self._closing = manifest, guessed, set[asyncio.Task]()
+        self._manifest, self._guessed, self._closing = manifest, guessed, dict[asyncio.Task, Version]()
         self._places = {m.name: _Place(open_version(m, m.version, manifest, guessed)) for m in models}
         self._busy = asyncio.Lock()
 
     def active(self) -> list[Version]:
         """The versions that answer, in the order of the settings."""
         return [place.active for place in self._places.values()]
+
+    def every(self) -> list[Version]:
+        """Also those that were replaced and may still write: the ones before, and the ones being closed."""
+        held = [v for p in self._places.values() for v in (p.active, p.previous) if v is not None]
+        return [*held, *self._closing.values()]
 
     def _place(self, name: str) -> _Place:
         if name not in self._places:
@@ -285,10 +302,10 @@ class Shelf:
     def _retire(self, version: Version | None) -> None:
         if version is not None:
             task = asyncio.create_task(version.close())
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+            self._closing[task] = version
+            task.add_done_callback(self._closing.pop)
 
     async def close(self) -> None:
         """Close all of them, once their requests are answered."""
-        every = [v for p in self._places.values() for v in (p.active, p.previous) if v is not None]
-        await asyncio.gather(*(v.close() for v in every), *self._closing)
+        held = [v for p in self._places.values() for v in (p.active, p.previous) if v is not None]
+        await asyncio.gather(*(v.close() for v in held), *self._closing)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
@@ -15,13 +16,14 @@ from starlette.responses import JSONResponse, Response
 from kit.batch import Job, QueueFull
 from kit.engine import tokenizer
 from kit.serve import filters, telemetry
-from kit.serve.answers import DONE, Answer, Form, Streamed, sampling, sse, unless_gone
+from kit.serve.answers import DONE, Answer, Form, Streamed, late, sampling, sse, unless_gone
 from kit.serve.errors import ApiError
 from kit.serve.house import Bill, House
 from kit.serve.metrics import Watch
+from kit.serve.places import Places
 from kit.serve.prompts import count, prompt_tokens
 from kit.serve.shelf import Chat, Upstream
-from kit.serve.upstream import Counted, Forward
+from kit.serve.upstream import Counted, Forward, ahead
 
 log = logging.getLogger("kit.serve")
 
@@ -52,6 +54,11 @@ def _jobs(model: Chat, body: Any, prompts: Sequence[list[int]]) -> list[Job]:
     return jobs
 
 
+def _full(e: QueueFull, places: Places) -> ApiError:
+    """503, with the time after which a place may be free."""
+    return ApiError(503, f"The queue is full: {e}", "queue_full", retry_after_s=places.retry_after_s())
+
+
 async def write(house: House, request: Request, body: Any, form: Form) -> Response:
     """Answer a chat or a completion, whole or as a stream."""
     async with AsyncExitStack() as stack:
@@ -72,9 +79,7 @@ async def write(house: House, request: Request, body: Any, form: Form) -> Respon
         try:
             source = await stack.enter_async_context(version.writer.write(jobs))
         except QueueFull as e:
-            raise ApiError(
-                503, f"The queue is full: {e}", "queue_full", retry_after_s=version.writer.retry_after_s()
-            ) from None
+            raise _full(e, version.writer) from None
         bill.accepted = True
         house.metrics.prompt.labels(body.model).inc(tokens_in)
         telemetry.describe(body, version.id, tokens_in)
@@ -110,6 +115,7 @@ async def forward(
     hands, choices = Forward(version.settings, house.client), filters.Choices(house.make_filter)
 
     def over() -> None:
+        bill.accepted = counted.asked
         bill.prompt_tokens = counted.prompt_tokens or guess
         bill.completion_tokens = counted.completion_tokens
         watch.handed_on(bill.prompt_tokens if bill.accepted else 0, bill.completion_tokens)
@@ -118,26 +124,50 @@ async def forward(
     stack.callback(over)
     telemetry.describe(body, version.id, guess)
     deadline_s = house.settings.deadline_s
-    late = ApiError(504, f"The answer was not complete after {deadline_s:g} s.", "deadline_exceeded")
+
+    async def begin() -> Any:
+        """The whole answer, or its events."""
+        row = await stack.enter_async_context(AsyncExitStack())
+        await row.enter_async_context(version.turns.take())
+        if not body.stream:
+            return await hands.answer(form.path, told, counted)
+        events = await row.enter_async_context(hands.stream(form.path, told, counted))
+        return await stack.enter_async_context(ahead(events, row.aclose))
+
+    def filtered(event: dict[str, Any]) -> dict[str, Any]:
+        """As it may go out; what ends with it is noted."""
+        event = choices.apply(event)
+        for choice in event.get("choices") or ():
+            if choice.get("finish_reason"):
+                watch.ended(choice["finish_reason"], time.perf_counter())
+        return event
+
+    try:
+        async with asyncio.timeout(watch.left_s(deadline_s)):
+            found = await unless_gone(request, begin())
+    except QueueFull as e:
+        raise _full(e, version.turns) from None
+    except TimeoutError:
+        watch.failed()
+        raise late(deadline_s) from None
+    except ApiError as e:
+        if e.status_code in (502, 504):  # it failed; others are refusals
+            watch.failed()
+        raise
     if not body.stream:
-        try:
-            async with asyncio.timeout(deadline_s):
-                found = await unless_gone(request, hands.answer(form.path, told, counted))
-        except TimeoutError:
-            raise late from None
-        bill.accepted = True
-        return JSONResponse(choices.apply(found))
-    events = await stack.enter_async_context(hands.stream(form.path, told, counted))
-    bill.accepted = True
+        return JSONResponse(filtered(found))
 
     async def lines() -> AsyncIterator[str]:
         try:
-            async with asyncio.timeout(deadline_s):
-                async for event in events:
+            async with asyncio.timeout(watch.left_s(deadline_s)):
+                async for event in found:
                     watch.first_event()
-                    yield sse(choices.apply(event))
+                    if "error" in event:  # its own words; it may still say [DONE]
+                        watch.failed(stream=True)
+                    yield sse(filtered(event))
         except TimeoutError:
-            yield sse(late.body())
+            watch.failed(stream=True)
+            yield sse(late(deadline_s).body())
             return
         except (httpx.HTTPError, ValueError) as e:
             watch.failed(stream=True)

@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 import httpx
 import numpy as np
 
-from kit.serve.load import Ask, Report, drive, gamma, poisson
+from kit.arrivals import gamma, poisson
+from kit.serve.load import Ask, Report, drive
 
 T = TypeVar("T")
 
@@ -123,6 +124,30 @@ def under_load(
         ]
         found[rate] = wait_for(drive(url + "/v1", "smollm2", asks))
     return found
+
+
+def capacity_rps(url: str, prompts: Sequence[str], n: int = 40, rows: int = 8, max_tokens: int = 24) -> float:
+    """Answers per second of a server that is never idle: more requests than that, and the queue grows.
+
+    All are asked at once; what counts ends with the last moment at which no row was empty.
+
+    Args:
+        url: of the server. ``rows``: answers that it writes at a time.
+        prompts, max_tokens: as in ``under_load``.
+        n: requests; more than ``rows``, and no more than find a place.
+
+    Raises:
+        ValueError: n is not above rows.
+        RuntimeError: not all were answered.
+    """
+    if not n > rows:
+        raise ValueError(f"n must be above rows, or some rows are always empty; got {n} and {rows}.")
+    asks = [Ask(0.0, prompts[i % len(prompts)], max_tokens) for i in range(n)]
+    records = wait_for(drive(url + "/v1", "smollm2", asks)).records
+    if (answered := int((records["outcome"] == "answered").sum())) < n:
+        raise RuntimeError(f"{answered} of {n} requests were answered: ask for fewer than find a place.")
+    full = n - rows + 1
+    return full / float(np.sort(records["last_token_s"])[full - 1])
 
 
 def closed_loop_ttft_ms(url: str, n: int, prompts: Sequence[str], max_tokens: int = 24) -> np.ndarray:

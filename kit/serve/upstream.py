@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +17,9 @@ from kit.serve.settings import ModelSettings
 
 @dataclass
 class Counted:
-    """Tokens that the other server says it used."""
+    """What the other server did for us: tokens that it says it used."""
 
+    asked: bool = False  # it has the request, and has not refused it: it may work, though nobody listens
     prompt_tokens: int = 0
     completion_tokens: int = 0
     complete: bool = False  # the stream said that it was
@@ -43,6 +45,24 @@ def _refused(model: str, response: httpx.Response) -> ApiError:
     return ApiError(status, message, "upstream_refused", None, float(wait) if wait.isdecimal() else None)
 
 
+def _broken(model: str, e: httpx.HTTPError) -> ApiError:
+    """What went wrong between us and the other server."""
+    if isinstance(e, httpx.TimeoutException):
+        return ApiError(504, f"the server behind {model!r} did not answer in time.", "upstream_timeout")
+    return ApiError(502, f"the server behind {model!r}: {type(e).__name__}.", "upstream_failed")
+
+
+def _read(text: str | bytes) -> dict[str, Any]:
+    """The object that a JSON text holds. Raises ValueError, which says what it holds instead."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        raise ValueError("no JSON") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"a {type(found).__name__} where an object belongs")
+    return found
+
+
 class Forward:
     """Hands requests on.
 
@@ -57,23 +77,25 @@ class Forward:
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
 
     @asynccontextmanager
-    async def _post(self, path: str, body: dict[str, Any]) -> AsyncIterator[httpx.Response]:
+    async def _post(self, path: str, body: dict[str, Any], counted: Counted) -> AsyncIterator[httpx.Response]:
         """The answer's head; what goes wrong until then is an ApiError, later an error of httpx."""
         s = self._settings
         body = {**body, "model": s.upstream_model or s.name}
         url = s.base_url.rstrip("/") + path
         request = self._client.build_request("POST", url, json=body, headers=self._headers)
+        counted.asked = True
         try:
             response = await self._client.send(request, stream=True)
-        except httpx.TimeoutException:
-            told = f"the server behind {s.name!r} did not answer in time."
-            raise ApiError(504, told, "upstream_timeout") from None
         except httpx.HTTPError as e:
-            told = f"the server behind {s.name!r}: {type(e).__name__}."
-            raise ApiError(502, told, "upstream_failed") from None
+            counted.asked = isinstance(e, httpx.ReadTimeout)
+            raise _broken(s.name, e) from None
         try:
             if response.status_code != 200:
-                await response.aread()
+                counted.asked = False
+                try:
+                    await response.aread()
+                except httpx.HTTPError as e:
+                    raise _broken(s.name, e) from None
                 raise _refused(s.name, response)
             yield response
         finally:
@@ -81,13 +103,16 @@ class Forward:
 
     async def answer(self, path: str, body: dict[str, Any], counted: Counted) -> dict[str, Any]:
         """The whole answer, under our model's name."""
-        async with self._post(path, body) as response:
+        name = self._settings.name
+        async with self._post(path, body, counted) as response:
             try:
-                found = json.loads(await response.aread())
-            except ValueError:
-                raise ApiError(502, f"the server behind {self._settings.name!r} sent no JSON.") from None
+                found = _read(await response.aread())
+            except httpx.HTTPError as e:
+                raise _broken(name, e) from None
+            except ValueError as e:
+                raise ApiError(502, f"the server behind {name!r} sent {e}.", "upstream_failed") from None
         counted.note(found.get("usage"))
-        return {**found, "model": self._settings.name}
+        return {**found, "model": name}
 
     @asynccontextmanager
     async def stream(
@@ -105,12 +130,48 @@ class Forward:
                 if data == "[DONE]":
                     counted.complete = True
                     return
-                event = json.loads(data)
+                event = _read(data)
                 if event.get("choices"):
                     counted.completion_tokens += 1  # until it tells its own count
                 counted.note(event.get("usage"))
                 if event.get("choices") or wants or "error" in event:
                     yield {**event, "model": self._settings.name}
 
-        async with self._post(path, body) as response:
+        async with self._post(path, body, counted) as response:
             yield events(response)
+
+
+@asynccontextmanager
+async def ahead(
+    events: AsyncIterator[dict[str, Any]], done: Callable[[], Awaitable[object]]
+) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+    """The same events, read as fast as they come: a slow reader of ours does not hold up the other server.
+
+    Args:
+        events: of a stream.
+        done: called as soon as the last is here, whether or not anybody has read it.
+    """
+    queue: asyncio.Queue[dict[str, Any] | Exception | None] = asyncio.Queue()
+
+    async def read() -> None:
+        try:
+            async for event in events:
+                queue.put_nowait(event)
+            queue.put_nowait(None)
+        except Exception as e:
+            queue.put_nowait(e)
+        finally:
+            await done()
+
+    async def each() -> AsyncIterator[dict[str, Any]]:
+        while (event := await queue.get()) is not None:
+            if isinstance(event, Exception):
+                raise event
+            yield event
+
+    task = asyncio.create_task(read())
+    try:
+        yield each()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -17,8 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from kit.batch import Event, Job, QueueFull
-
-MEMORY = 0.9  # share of the mean time of an answer that is left after each new one
+from kit.serve.places import Places
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,7 @@ class _Caller:
     joined_s: float = 0.0
 
 
-class Writer:
+class Writer(Places):
     """Drives a batcher from a thread.
 
     Args:
@@ -79,13 +78,12 @@ class Writer:
     """
 
     def __init__(self, make: Callable[[], Stepper], rows: int, queue: int) -> None:
-        self._make, self.rows, self.queue = make, rows, queue
-        self._batcher = make()
+        super().__init__(rows, queue)
+        self._make, self._batcher = make, make()
         self._inbox: deque[tuple[Job, _Caller] | str] = deque()  # a job, or the id of one that is cancelled
         self._callers: dict[str, _Caller] = {}  # only the thread looks at it
         self._wake, self._closing = threading.Event(), False
-        self.open = self._made = 0
-        self._mean_s = 1.0  # of an answer, from start to end
+        self._made = 0
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
 
@@ -101,15 +99,6 @@ class Writer:
         """The thread runs."""
         return self._thread.is_alive()
 
-    @property
-    def waiting(self) -> int:
-        """Answers without one."""
-        return max(self.open - self.running, 0)
-
-    def retry_after_s(self) -> float:
-        """When it makes sense to ask again: the queue moves on by a row's share of an answer."""
-        return max(1.0, self._mean_s * (self.waiting + 1) / self.rows)
-
     @asynccontextmanager
     async def write(self, jobs: Sequence[Job]) -> AsyncIterator[AsyncIterator[Piece]]:
         """Answers to all jobs, pieces as they come. Leaving the block ends what still runs.
@@ -120,8 +109,7 @@ class Writer:
         """
         if self._closing:
             raise QueueFull("this model is being taken away.")
-        if self.open + len(jobs) > self.rows + self.queue:
-            raise QueueFull(f"{self.open} answers are open, and {self.rows + self.queue} is the most.")
+        self.need(len(jobs))
         queue: asyncio.Queue[Piece | Exception] = asyncio.Queue()
         loop, names = asyncio.get_running_loop(), []
         left, holding = set(range(len(jobs))), set(range(len(jobs)))
@@ -147,7 +135,7 @@ class Writer:
                     raise piece
                 if piece.finish:
                     left.discard(piece.choice)
-                    self._mean_s = MEMORY * self._mean_s + (1 - MEMORY) * (piece.at_s - piece.joined_s)
+                    self.took(piece.at_s - piece.joined_s)
                 yield piece
 
         try:
