@@ -148,6 +148,54 @@ def load(args: argparse.Namespace) -> int:
     return 0 if report.records.summary().answered else 1
 
 
+def whatif(args: argparse.Namespace) -> int:
+    """Simulate a scenario, with other values if you like, and say whether its objectives are kept.
+
+    With --slo it exits with 1 if an objective is missed, so that it can guard a pipeline.
+    """
+    from kit import simulate
+    from kit.simulate import whatif
+
+    if args.scenario is None:
+        if args.set or args.sweep or args.slo:
+            raise ValueError("name a scenario first: kit whatif smart_home ...; kit whatif lists them.")
+        for name in simulate.names():
+            print(f"{name:20}{simulate.load(name).title}")
+        return 0
+    if args.all and (args.sweep or args.topology):
+        raise ValueError("--all shows every topology; with --sweep, name one with --topology.")
+    if args.picture:
+        from kit.simulate import figures
+
+        figures.check_picture(args.picture)
+    plain = simulate.load(args.scenario)
+    scenario = simulate.apply(plain, args.set)
+    slo = whatif.objectives(args.slo) or None
+    notes, swept = simulate.warnings(scenario), None
+    if args.sweep:
+        swept, values = simulate.sweep_values(args.sweep)
+        notes = whatif.overloads(scenario, swept, values)
+        found = whatif.sweep(
+            scenario, swept, values, topology=args.topology, seed=args.seed, slo=slo, most=args.requests
+        )
+        answers = dict(zip(map(str, values), found, strict=True))
+    else:
+        ways = list(scenario.topologies) if args.all else [args.topology]
+        answers = {w or "as it stands": whatif.ask(scenario, w, args.seed, slo) for w in ways}
+    print(whatif.text({name: whatif.row(a) for name, a in answers.items()}, swept or scenario.title))
+    if args.set:
+        print(whatif.told(plain, args.set, slo, topology=args.topology, seed=args.seed))
+    if args.picture:
+        whatif.draw(scenario, answers, args.picture, swept, slo)
+        print(args.picture)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    missed = [(name, k) for name, a in answers.items() for k in a.kept if not k.good]
+    for name, kept in missed:
+        print(f"missed: {name}: {kept.name} is {kept.value:.4g}, objective {kept.limit:g}")
+    return 1 if missed and args.slo else 0
+
+
 def progress(args: argparse.Namespace) -> int:
     """What the reader has solved and predicted so far."""
     from kit.lesson.exercises import reached
@@ -212,6 +260,18 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--slo-tpot-ms", type=float, help="objective: each further token within")
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--csv", type=Path, help="write the table of requests to this file")
+    sub = command("whatif", whatif, "simulate a scenario, with other values if you like")
+    sub.add_argument("scenario", nargs="?", help="a name, or a TOML file; none: list them")
+    sub.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="network.wan.rtt_ms=80")
+    sub.add_argument("--sweep", metavar="PATH=RANGE", help="requests_per_s=1:200, or 1:200:20, or 1,5,25")
+    sub.add_argument("--slo", action="append", default=[], metavar="MEASURE=LIMIT", help="p95_ms=100")
+    sub.add_argument("--topology", help="another of the scenario's ways to run it")
+    sub.add_argument(
+        "--requests", type=int, default=20_000, help="runs of a sweep are shortened to about so many (20000)"
+    )
+    sub.add_argument("--all", action="store_true", help="all topologies, side by side")
+    sub.add_argument("--picture", type=Path, help="draw it, as .html or .png")
+    sub.add_argument("--seed", type=int, default=0)
     command("progress", progress, "what you have solved so far")
     command("doctor", check_up, "check this machine")
     return p
