@@ -63,6 +63,7 @@ from kit.simulate.network import NEVER, Down, Path, either, outages
 from kit.simulate.results import ANSWERED, CACHE, FAILED, NOBODY, REJECTED, TIMED_OUT, Ledger
 from kit.simulate.services import kv_bytes, kv_tokens, mean_s, roofline_s, speed
 from kit.simulate.stations import HOT, Fifo
+from kit.simulate.studies import one_place
 from kit.simulate.world import World
 
 
@@ -592,9 +593,22 @@ def test_llm_scenario_as_token_by_token(way, batching):
     assert (g.start_s - g.arrive_s).max() > 0.5
 
 
-def test_a_request_that_fits_no_memory_says_so():
-    with pytest.raises(ValueError, match="does not fit the KV memory"):
-        Engine(Speed(0.01), kv_tokens=100).offer(np.arange(1), np.zeros(1), *np.array([[90], [5], [20]]))
+def test_a_request_that_fits_no_memory_is_refused_and_the_others_go_on():
+    engine = Engine(Speed(0.01), kv_tokens=100)
+    engine.offer(np.arange(3), np.zeros(3), *np.array([[80, 90, 70], [5, 5, 6], [20, 20, 20]]))
+    done = engine.advance(np.inf)
+    assert np.isnan(done.last_s[done.row.tolist().index(1)])
+    near(sorted(done.last_s[done.row != 1]), [0.04, 0.09])
+
+
+def test_who_is_too_long_for_one_place_is_not_sent_again():
+    long = Class(prompt_tokens=90, output_tokens=5, tokens_cv=0, max_tokens=20)
+    small = Tier(kind="device", device="jetson-orin-nano-8gb", llm="smollm2-135m", kv_gb=1e-3)
+    assert kv_tokens(small) < 110
+    scenario = one_place(1, 20, small, asked=long).but(dispatch=Dispatch(retries=3))
+    for way in (run, run_events):
+        ledger = way(scenario, AlwaysCloud("there")).ledger
+        assert (set(ledger.status.tolist()), set(ledger.attempts.tolist())) == ({3}, {1})
 
 
 # -- one way or event by event: the same ledger ----------------------------------------------------------

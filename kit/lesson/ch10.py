@@ -35,8 +35,8 @@ EXERCISES = (
         id="10.1",
         task=(
             "A model needs 20 ms for a request (exponential), and 40 requests come per second, at random. "
-            "With one "
-            "server, M/M/1, how many ms does a request stay on average? The stay is service / (1 - busy)."
+            "With one server, M/M/1, how many ms does a request stay on average? The stay is service / (1 "
+            "- busy)."
         ),
         check=number(
             100,
@@ -56,8 +56,7 @@ EXERCISES = (
         id="10.2",
         task=(
             "A picture of 150 kB goes to a cloud: round trip 30 ms, upload 15 Mbit/s, model 10 ms; the "
-            "answer is tiny. "
-            "How many ms does it take?"
+            "answer is tiny. How many ms does it take?"
         ),
         check=number(
             120,
@@ -76,8 +75,8 @@ EXERCISES = (
     Exercise(
         id="10.3",
         task=(
-            "Kubernetes' formula is servers × busy / target, rounded up. 6 servers, 0.9 of each is busy, and "
-            "the target is 0.6. How many servers does it want?"
+            "Kubernetes' formula is servers × busy / target, rounded up. 6 servers, 0.9 of each is busy, "
+            "and the target is 0.6. How many servers does it want?"
         ),
         check=number(
             9,
@@ -97,9 +96,8 @@ EXERCISES = (
         id="10.4",
         task=(
             "A link works for 50 minutes and then fails for 5 minutes, on average, again and again. "
-            "Requests that "
-            "need it fail while it is down. Which availability can the cloud behind it have at most, in "
-            "percent?"
+            "Requests that need it fail while it is down. Which availability can the cloud behind it have "
+            "at most, in percent?"
         ),
         check=number(
             100 * 50 / 55,

@@ -38,7 +38,7 @@ from kit.policy import (
 )
 from kit.simulate.draws import stream
 from kit.simulate.fleet import Scaler
-from kit.simulate.live import Hooks, Visit
+from kit.simulate.live import FULL, TOO_LONG, Hooks, Visit
 from kit.simulate.results import ANSWERED, CACHE, NOBODY, REJECTED, STATUS, Ledger
 from kit.simulate.workload import Requests, requests
 from kit.simulate.world import World
@@ -300,7 +300,7 @@ class Events:
 
     def _refused(self, visit: Visit, now_s: float, reason: str) -> None:
         self._under_way -= 1
-        self.at(now_s + visit.down_s, self._failed, visit, reason, reason.startswith("HTTP 503"))
+        self.at(now_s + visit.down_s, self._failed, visit, reason, reason in (FULL, TOO_LONG))
 
     def _answered(self, now_s: float, visit: Visit) -> None:
         job: Job = visit.job  # type: ignore[assignment]
@@ -313,7 +313,8 @@ class Events:
         job: Job = visit.job  # type: ignore[assignment]
         assert job.request
         job.refused = refused
-        self._report(job, Failed(job.request.id, visit.number, now_s, reason), now_s)
+        again = reason != TOO_LONG
+        self._report(job, Failed(job.request.id, visit.number, now_s, reason, retryable=again), now_s)
 
     # -- a request is over
 

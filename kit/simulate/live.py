@@ -19,6 +19,8 @@ from kit.simulate.stations import HOT
 from kit.simulate.world import station
 
 nan = float("nan")
+FULL = "HTTP 503: the queue is full"
+TOO_LONG = "HTTP 400: the request does not fit the memory"
 
 
 @dataclass(slots=True, eq=False)
@@ -85,7 +87,7 @@ class Servers:
         if len(self.serving) < self.servers and not self.waiting:
             self._start(visit, now_s)
         elif self.tier.queue is not None and len(self.waiting) >= self.tier.queue:
-            self.hooks.refused(visit, now_s, "HTTP 503: the queue is full")
+            self.hooks.refused(visit, now_s, FULL)
         else:
             self.waiting.append(visit)
 
@@ -201,7 +203,8 @@ class LiveEngine:
             visit.start_s, visit.first_s, visit.last_s = float(start_s), float(first_s), float(last_s)
             if math.isnan(start_s):
                 del self._visits[row]
-                self.hooks.refused(visit, now_s, "HTTP 503: the queue is full")
+                alone = visit.need[0] + visit.need[2] > self._engine.kv_tokens
+                self.hooks.refused(visit, now_s, TOO_LONG if alone else FULL)
             else:
                 self.hooks.at(max(visit.last_s, now_s), self._served, row, visit)
 

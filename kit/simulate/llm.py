@@ -62,9 +62,8 @@ class Engine:
         self.now_s = 0.0  # between two steps
         self.busy_s = 0.0
         self._steps = 0
-        self._waiting: deque[tuple[int, float, int, int, int]] = (
-            deque()
-        )  # row, arrival, prompt, output, reserved
+        # in the queue: row, arrival, prompt, output, reserved
+        self._waiting: deque[tuple[int, float, int, int, int]] = deque()
         self._ends: list[tuple[int, int]] = []  # (step after which it is complete, row), a heap
         self._held: dict[int, tuple[int, int]] = {}  # row -> (prompt + output, reserved)
         self._places = 0  # rows in use, with those that are only kept
@@ -77,15 +76,9 @@ class Engine:
     def offer(self, row: np.ndarray, arrive_s: np.ndarray, *need: np.ndarray) -> None:
         """``need`` is three arrays: tokens of prompts, of answers, and the most that an answer may have.
 
-        Raises:
-            ValueError: a request that the memory cannot hold even alone.
+        A request that the memory could not hold even alone is refused when it arrives.
         """
         prompt, output, most = need
-        if len(row) and (prompt + most).max() > self.kv_tokens:
-            raise ValueError(
-                f"a request of {(prompt + most).max():.0f} tokens does not fit the KV memory, which holds "
-                f"{self.kv_tokens:.0f}: raise kv_gb, or lower max_tokens or prompt_tokens."
-            )
         self._pending.add(row, arrive_s, prompt, output, prompt + most)
 
     def inside(self, now_s: float) -> int:
@@ -137,13 +130,15 @@ class Engine:
     # -- inside
 
     def _enter(self, request: tuple, rows: list[int], times: list) -> None:
+        full = request[4] > self.kv_tokens
         if self.queue is not None:
             free = 0 if self._is_full(request[4]) else self.rows - self._places
-            if len(self._waiting) >= self.queue + free:
-                rows.append(request[0])
-                times.append((np.nan, np.nan, np.nan))
-                return
-        self._waiting.append(request)
+            full |= len(self._waiting) >= self.queue + free
+        if full:
+            rows.append(request[0])
+            times.append((np.nan, np.nan, np.nan))
+        else:
+            self._waiting.append(request)
 
     def _is_full(self, reserved: int) -> bool:
         return self._places >= self.rows or self._reserved + reserved > self.kv_tokens

@@ -168,9 +168,10 @@ class Link:
 class Autoscale:
     """Servers come and go: the formula of Kubernetes' horizontal pod autoscaler, and how slow it is.
 
-    desired = ceil(current * busy / target); nothing is done while busy / target is within ``tolerance`` of
-    1, and never less than the highest wish of the last ``down_window_s``. Source: Kubernetes documentation,
-    "Horizontal Pod Autoscaling".
+    desired = ceil(current * load / target), where load is the requests that wait or are served for each
+    server (rows of an engine count as so many); nothing is done while load / target is within ``tolerance``
+    of 1, and never less than the highest wish of the last ``down_window_s``. Source: Kubernetes
+    documentation, "Horizontal Pod Autoscaling".
 
     Attributes:
         least, most: servers. With ``least`` 0 the first request waits for a **cold start**.

@@ -22,8 +22,7 @@ def read_sum(result: Result, i: int) -> Markdown:
     parts = result.parts(i)
     return Markdown(
         f"The parts add up to {number(sum(parts.values()))} ms, and the request took "
-        f"{number(result.e2e_ms[i])} ms: "
-        "no time is lost, and none is counted twice."
+        f"{number(result.e2e_ms[i])} ms: no time is lost, and none is counted twice."
     )
 
 
@@ -102,7 +101,7 @@ def read_far(results: Mapping[str, Result], limit_ms: float = 200) -> Markdown:
     return Markdown(
         f"The median call is above {limit_ms:g} ms for {', '.join(slow) or 'none of them'}; not for "
         f"{', '.join(near)}. Light in glass needs about 1 ms for 100 km there and back, so distance alone "
-        f"decides most of it."
+        "decides most of it."
     )
 
 
@@ -114,11 +113,9 @@ def read_roads(light: Mapping[str, Result], heavy: Mapping[str, Result], payload
     more = heavy[city].summary().p50_ms - p[city].p50_ms
     return Markdown(
         f"Medians lie between {number(min(s.p50_ms for s in p.values()))} and "
-        f"{number(max(s.p50_ms for s in p.values()))} "
-        f"ms, but with *{name}* one call of a hundred takes {number(p[name].p99_ms)} ms or more, "
-        f"{p[name].p99_ms / p[name].p50_ms:.0f} times the median. And a picture of {payload_kb:g} kB adds "
-        f"{number(more)} ms "
-        "to every call: bandwidth, not distance."
+        f"{number(max(s.p50_ms for s in p.values()))} ms, but with *{name}* one call of a hundred takes "
+        f"{number(p[name].p99_ms)} ms or more, {p[name].p99_ms / p[name].p50_ms:.0f} times the median. And "
+        f"a picture of {payload_kb:g} kB adds {number(more)} ms to every call: bandwidth, not distance."
     )
 
 
@@ -177,13 +174,10 @@ def read_rows(results: Mapping[str, Result]) -> Markdown:
     busy = results[names[0]].places["cloud"].busy
     return Markdown(
         f"With {names[-2]} each further token takes {many.tpot_p50_ms / few.tpot_p50_ms:.2f} times as long "
-        f"as with "
-        f"{names[0]}, and the first one comes {few.ttft_p95_ms / many.ttft_p95_ms:.0f} times sooner (P95), "
-        f"because "
-        f"hardly anybody stands in a queue. {names[0]} are just enough ({busy:.0%} busy); with fewer the "
-        f"queue would "
-        f"grow without end. The same rows as {names[-2]}, static: the first token's P95 is "
-        f"{static.ttft_p95_ms / 1000:.0f} s instead of {many.ttft_p95_ms / 1000:.2f} s."
+        f"as with {names[0]}, and the first one comes {few.ttft_p95_ms / many.ttft_p95_ms:.0f} times sooner "
+        f"(P95), because hardly anybody stands in a queue. {names[0]} are just enough ({busy:.0%} busy); "
+        f"with fewer the queue would grow without end. The same rows as {names[-2]}, static: the first "
+        f"token's P95 is {static.ttft_p95_ms / 1000:.0f} s instead of {many.ttft_p95_ms / 1000:.2f} s."
     )
 
 
@@ -224,11 +218,9 @@ def read_fleets(fleets: Mapping[str, Sequence[Result]], limit_ms: float) -> Mark
     best = min(good, key=lambda n: good[n][0])
     return Markdown(
         f"{slow.capitalize()}: late for {rows[slow][2]:.1f} minutes of the hour. The cheapest that is late "
-        f"for less than "
-        f"a minute is {best}, with {good[best][0]:.1f} servers paid for on average. A queue that built up "
-        f"before the "
-        "servers came asks for more of them than the burst needs, and they are kept for five minutes after "
-        "it."
+        f"for less than a minute is {best}, with {good[best][0]:.1f} servers paid for on average. A queue "
+        "that built up before the servers came asks for more of them than the burst needs, and they are "
+        "kept for five minutes after it."
     )
 
 
@@ -246,9 +238,8 @@ def read_bursts(results: Mapping[str, Result], source: str = "azure_llm_2023_con
     return Markdown(
         f"*Recorded* is {told}. Its first token has a P99 of {number(trace.ttft_p99_ms)} ms; Poisson says "
         f"{number(poisson.ttft_p99_ms)} ms, {abs(poisson.ttft_p99_ms / trace.ttft_p99_ms - 1):.0%} off. "
-        f"Gaps in that hour "
-        f"vary little more than Poisson's (CV {cv:g} instead of 1). Real bursts would show: with CV 4 it is "
-        f"{number(bursts.ttft_p99_ms)} ms."
+        f"Gaps in that hour vary little more than Poisson's (CV {cv:g} instead of 1). Real bursts would "
+        f"show: with CV 4 it is {number(bursts.ttft_p99_ms)} ms."
     )
 
 
@@ -307,20 +298,17 @@ def verdicts(far: Mapping[str, Result], found: Sequence[Duel]) -> dict[str, tupl
         "C02": (
             f"P50, nearest place against cloud: {span(p50)}; within 6 to 10: {say(p50, 6, 10.0001)}",
             f"More: {say(p50, 10.0001, np.inf)}. Less: {say(p50, 1, 6)}. The edge is slower: "
-            f"{say(p50, 0, 1)}; there "
-            "work, not distance, is most of the time",
+            f"{say(p50, 0, 1)}; there work, not distance, is most of the time",
         ),
         "C03": (
             f"P95: {span(p95)}",
             f"More than 5 times: {say(p95, 5.0001, np.inf)}. Up to 5: {say(p95, 1, 5.0001)}. The edge is "
-            f"slower: "
-            f"{say(p95, 0, 1)}",
+            f"slower: {say(p95, 0, 1)}",
         ),
         "C04": (
             f"P95 within {MACHINE_MS} ms: near {len(near)}, cloud {len(cloud)} of {len(found)} workloads",
             f"Only near: {', '.join(n.replace('_', ' ') for n in near if n not in cloud) or 'none'}; being "
-            f"near "
-            f"is not enough for "
+            "near is not enough for "
             f"{', '.join(d.name.replace('_', ' ') for d in found if d.name not in near) or 'none'}",
         ),
     }

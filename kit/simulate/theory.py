@@ -61,8 +61,7 @@ def _load(rate: float, service_s: float, servers: int = 1) -> float:
     if load >= 1:
         raise ValueError(
             f"the load is {load:.2f}: {rate:g} requests/s of {service_s:g} s need {rate * service_s:.2f} "
-            f"servers, and "
-            f"there are {servers}. The queue grows without end; no formula says how long."
+            f"servers, and there are {servers}. The queue grows without end; no formula says how long."
         )
     return load
 
