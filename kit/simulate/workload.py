@@ -143,6 +143,8 @@ def _lengths(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Tokens of prompts and answers, int [n]. Classes without text have none, whatever a trace says."""
     n, rng = len(kind), stream(seed, "tokens", chunk)
+    if not any(c.prompt_tokens or c.output_tokens for c in classes):
+        return np.zeros(n, np.int64), np.zeros(n, np.int64)
     asks = np.array([c.prompt_tokens for c in classes])[kind]
     says = np.array([c.output_tokens for c in classes])[kind]
     if _as_recorded(workload):
