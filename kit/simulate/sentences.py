@@ -100,8 +100,8 @@ def read_far(results: Mapping[str, Result], limit_ms: float = 200) -> Markdown:
     near = [n for n in results if n not in slow]
     return Markdown(
         f"The median call is above {limit_ms:g} ms for {', '.join(slow) or 'none of them'}; not for "
-        f"{', '.join(near)}. Light in glass needs about 1 ms for 100 km there and back, so distance alone "
-        "decides most of it."
+        f"{', '.join(near)}. Light in glass needs about 1 ms for 100 km there and back, and no "
+        "cable runs straight."
     )
 
 

@@ -9,7 +9,7 @@ from itertools import repeat
 import numpy as np
 
 from kit import economics
-from kit.policy import FleetView, Request, TierView
+from kit.policy import ALLOWED_KINDS, FleetView, Request, TierView
 from kit.simulate import services
 from kit.simulate.llm import Engine
 from kit.simulate.network import NEVER, Path, either, outages
@@ -18,8 +18,6 @@ from kit.simulate.scenario import Scenario, Tier
 from kit.simulate.stations import Fifo, Station
 from kit.simulate.workload import Requests
 
-HOME = ("device",)
-NOT_FAR = ("device", "access_edge", "regional_edge")
 MARGIN_S = 3600.0
 FILL = {field.name: getattr(Request, field.name).__set__ for field in fields(Request)}
 """Name of a field -> what writes it into an object that is frozen for everybody else."""
@@ -67,7 +65,9 @@ class World:
         self._typical = [self.request(kind) for kind in range(len(self.classes))]
         self.work = np.array([c.work for c in self.classes])
         self.deadline_s = np.array([(c.deadline_ms or np.inf) / 1000 for c in self.classes])
-        self.allowed = np.array([[_may(c.privacy, t) for t in self.tiers] for c in self.classes])
+        self.allowed = np.array(
+            [[t.kind in ALLOWED_KINDS[c.privacy] for t in self.tiers] for c in self.classes]
+        )
 
     def meets(self, k: int, asked: Requests, chunk: int, attempt: int = 1) -> Meets:
         """What these requests meet at tier ``k``, drawn from streams of their own."""
@@ -200,11 +200,6 @@ def station(tier: Tier) -> Station:
         return Engine(services.speed(tier), tier.rows, services.kv_tokens(tier), static, tier.queue)
     heat = (tier.throttle_after_s, tier.throttle_factor) if tier.throttle_after_s else None
     return Fifo(tier.servers, tier.queue, heat)
-
-
-def _may(privacy: str, tier: Tier) -> bool:
-    """May a request of this class go there? See `kit.policy.Privacy`."""
-    return {"public": True, "personal": tier.kind in NOT_FAR, "private": tier.kind in HOME}[privacy]
 
 
 def _off_peak(seconds: float) -> float:
