@@ -142,10 +142,11 @@ class Flow:
         which = np.arange(piece.start, piece.stop)[~cached[piece]]
         seen = zip(self.world.seen(asked, which), asked.at_s[which].tolist(), strict=True)
         routes = [route(request, view, now_s, rng) for request, now_s in seen]
-        if any(one.fallbacks for one in routes):
+        final = [one.target.tier for one in routes if not one.fallbacks]
+        if len(final) < len(routes):
             raise NeedsEvents
         tier = np.full(piece.stop - piece.start, CACHE)
-        tier[which - piece.start] = [index[one.target.tier] for one in routes]
+        tier[which - piece.start] = list(map(index.__getitem__, final))
         return tier
 
     def _look(self, window: int, rows: _Rows) -> FleetView:

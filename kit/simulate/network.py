@@ -91,25 +91,57 @@ class Path:
         return sum(trips.at(0.0) for trips in self._trips)
 
     def delays(
-        self, up_bytes: np.ndarray, down_bytes: np.ndarray, seed: int, chunk: int, attempt: int = 1
+        self,
+        up_bytes: np.ndarray,
+        down_bytes: np.ndarray,
+        seed: int,
+        chunk: int,
+        attempt: int = 1,
+        drawn: dict[tuple[str, int], Crossing] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Seconds up and down, each [n].
 
         Half a round trip each way, the time that the bytes need, and the wait for those that are lost and
         sent again. Round trips are drawn independently of each other.
+
+        Args:
+            up_bytes, down_bytes: of each request [n].
+            seed, chunk, attempt: which chance.
+            drawn: what links did to this chunk already, by name and attempt; what is drawn here is added.
         """
-        n = len(up_bytes)
-        up, down = np.zeros(n), np.zeros(n)
+        n, drawn = len(up_bytes), {} if drawn is None else drawn
+        up = down = np.zeros(n)
         for name, link, fact, trips in zip(self.names, self._links, self._facts, self._trips, strict=True):
-            rng = stream(seed, f"link {name} {attempt}", chunk)
-            half_s = trips.draw(rng, n) / 2000
-            up += half_s + _transfer_s(up_bytes, link.up_mbps, fact and fact.bandwidth_up_mbps)
-            down += half_s + _transfer_s(down_bytes, link.down_mbps, fact and fact.bandwidth_down_mbps)
-            lost = link.loss_percent if link.loss_percent is not None else (fact and fact.loss_percent) or 0.0
-            if lost > 0:
-                up += (rng.geometric(1 - lost / 100, n) - 1) * link.resend_ms / 1000
-                down += (rng.geometric(1 - lost / 100, n) - 1) * link.resend_ms / 1000
+            if (crossing := drawn.get((name, attempt))) is None:
+                rng = stream(seed, f"link {name} {attempt}", chunk)
+                crossing = drawn[name, attempt] = Crossing.draw(link, fact, trips, rng, n)
+            up = up + crossing.up_s + _transfer_s(up_bytes, link.up_mbps, fact and fact.bandwidth_up_mbps)
+            down = (
+                down
+                + crossing.down_s
+                + _transfer_s(down_bytes, link.down_mbps, fact and fact.bandwidth_down_mbps)
+            )
         return up, down
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """What chance on one link does to the requests of one chunk, whatever their size, in seconds [n]."""
+
+    up_s: np.ndarray
+    down_s: np.ndarray
+
+    @staticmethod
+    def draw(
+        link: Link, fact: facts.Network | None, trips: RoundTrips, rng: np.random.Generator, n: int
+    ) -> Crossing:
+        """Half a round trip each way, and the wait for what is lost and sent again."""
+        half_s = trips.draw(rng, n) / 2000
+        lost = link.loss_percent if link.loss_percent is not None else (fact and fact.loss_percent) or 0.0
+        if not lost > 0:
+            return Crossing(half_s, half_s)
+        up, down = ((rng.geometric(1 - lost / 100, n) - 1) * link.resend_ms / 1000 for _ in range(2))
+        return Crossing(half_s + up, half_s + down)
 
 
 def _transfer_s(size: np.ndarray, said_mbps: float | None, known_mbps: float | None) -> np.ndarray | float:

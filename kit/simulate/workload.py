@@ -116,24 +116,31 @@ def _trace(workload: Workload) -> facts.Workload:
 def _asked(workload: Workload, seed: int, chunk: int, first: int, at_s: np.ndarray) -> Requests:
     """What the requests of one chunk are."""
     n, classes = len(at_s), list(workload.classes.values())
-    shares = np.cumsum([c.share for c in classes])
-    kind = np.searchsorted(shares / shares[-1], stream(seed, "kinds", chunk).random(n), side="right")
+    kind = np.zeros(n, np.int64)
+    if len(classes) > 1:
+        shares = np.cumsum([c.share for c in classes])
+        kind = np.searchsorted(shares / shares[-1], stream(seed, "kinds", chunk).random(n), side="right")
+
+    def each(values: list[int] | np.ndarray) -> np.ndarray:
+        """Of each request [n], from the value of each class."""
+        return np.asarray(values)[kind] if len(classes) > 1 else np.repeat(values, n)
+
     id = np.arange(first, first + n)
     prompt, output = _lengths(workload, classes, kind, seed, chunk, id)
-    most = np.array([c.max_tokens or 4 * c.output_tokens for c in classes])[kind]
+    most = each([c.max_tokens or 4 * c.output_tokens for c in classes])
     if _as_recorded(workload):
         most = np.maximum(most, output)
-    mean = np.clip([c.difficulty for c in classes], 1e-3, 1 - 1e-3)[kind]
+    mean = np.clip([c.difficulty for c in classes], 1e-3, 1 - 1e-3)
     return Requests(
         id=id,
         at_s=at_s,
         kind=kind,
-        payload_bytes=np.array([c.payload_bytes for c in classes])[kind],
-        answer_bytes=np.array([c.answer_bytes for c in classes])[kind],
+        payload_bytes=each([c.payload_bytes for c in classes]),
+        answer_bytes=each([c.answer_bytes for c in classes]),
         prompt_tokens=prompt,
         output_tokens=np.minimum(output, most).astype(np.int64),
         max_tokens=np.ceil(most).astype(np.int64),
-        difficulty=stream(seed, "difficulty", chunk).random(n) ** ((1 - mean) / mean),  # mean is ``mean``
+        difficulty=stream(seed, "difficulty", chunk).random(n) ** each((1 - mean) / mean),  # mean is ``mean``
         luck=stream(seed, "luck", chunk).random(n),
     )
 

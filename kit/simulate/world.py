@@ -12,7 +12,7 @@ from kit import economics
 from kit.policy import ALLOWED_KINDS, FleetView, Request, TierView
 from kit.simulate import services
 from kit.simulate.llm import Engine
-from kit.simulate.network import NEVER, Path, either, outages
+from kit.simulate.network import NEVER, Crossing, Path, either, outages
 from kit.simulate.results import Place
 from kit.simulate.scenario import Scenario, Tier
 from kit.simulate.stations import Fifo, Station
@@ -62,6 +62,7 @@ class World:
             outages(name, scenario.outages, None, 0, horizon_s, seed) if name else NEVER
             for name in self.names
         ]
+        self._crossed: tuple[int, dict[tuple[str, int], Crossing]] = -1, {}  # of one chunk
         self._typical = [self.request(kind) for kind in range(len(self.classes))]
         self.work = np.array([c.work for c in self.classes])
         self.deadline_s = np.array([(c.deadline_ms or np.inf) / 1000 for c in self.classes])
@@ -71,7 +72,11 @@ class World:
 
     def meets(self, k: int, asked: Requests, chunk: int, attempt: int = 1) -> Meets:
         """What these requests meet at tier ``k``, drawn from streams of their own."""
-        up, down = self.paths[k].delays(asked.payload_bytes, asked.answer_bytes, self.seed, chunk, attempt)
+        if self._crossed[0] != chunk:
+            self._crossed = chunk, {}
+        up, down = self.paths[k].delays(
+            asked.payload_bytes, asked.answer_bytes, self.seed, chunk, attempt, self._crossed[1]
+        )
         seed = self.seed if attempt == 1 else self.seed + 1_000_003 * (attempt - 1)
         need = services.needs(self.names[k], self.tiers[k], asked, self.work[asked.kind], seed, chunk)
         return Meets(up, down, need)
@@ -132,7 +137,7 @@ class World:
         objects are made first, empty, and then filled field by field.
         """
         kinds = asked.kind[which].tolist()
-        made = [object.__new__(Request) for _ in kinds]
+        made = list(map(object.__new__, repeat(Request, len(kinds))))
         columns = {
             "id": map(str, asked.id[which].tolist()),
             "payload_bytes": asked.payload_bytes[which].astype(int).tolist(),
