@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -121,7 +121,7 @@ def _asked(workload: Workload, seed: int, chunk: int, first: int, at_s: np.ndarr
         shares = np.cumsum([c.share for c in classes])
         kind = np.searchsorted(shares / shares[-1], stream(seed, "kinds", chunk).random(n), side="right")
 
-    def each(values: list[int] | np.ndarray) -> np.ndarray:
+    def each(values: Sequence[float] | np.ndarray) -> np.ndarray:
         """Of each request [n], from the value of each class."""
         return np.asarray(values)[kind] if len(classes) > 1 else np.repeat(values, n)
 
