@@ -196,6 +196,40 @@ def whatif(args: argparse.Namespace) -> int:
     return 1 if missed and args.slo else 0
 
 
+def gateway(args: argparse.Namespace) -> int:
+    """Put edge and cloud behind one OpenAI-compatible address, and let a policy decide, until Ctrl-C or SIGTERM.
+
+    What is not given is started: kit serve with the edge's classifier, kit serve with SmolLM2 (or, with
+    --cloud-ms, a server that takes that long and answers without a model), and a network in between.
+    """
+    from kit.route import gateway
+    from kit.route.replay import Script
+
+    given = {"policy": args.policy, "port": args.port, "host": args.host}
+    given = {k: v for k, v in given.items() if v is not None}
+    told = gateway.read(args.settings) if args.settings else {}
+    if "tiers" in told:
+        if args.edge or args.cloud or args.network or args.cloud_ms is not None:
+            raise ValueError(
+                f"{args.settings} says which tiers there are: leave out --edge, --cloud and --network."
+            )
+        gateway.run(gateway.load_settings(args.settings, **given))
+        return 0
+    if args.cloud and args.cloud_ms is not None:
+        raise ValueError("--cloud names a server, and --cloud-ms starts one: give one of them.")
+    cloud = args.cloud if args.cloud_ms is None else Script(service_ms=args.cloud_ms)
+    with gateway.behind(args.edge, cloud, args.network, args.seed, **{**told, **given}) as stack:
+        settings = gateway.load_settings(None, **stack.settings)
+        print(f"gateway  http://{settings.host}:{settings.port}/v1  (policy {settings.policy})")
+        print(f"edge     {stack.edge_url}/v1")
+        print(f"cloud    {stack.cloud_url}/v1")
+        if stack.proxy:
+            print(f"network  {stack.proxy.url}  ({args.network}; commands at port {stack.proxy.control})")
+        sys.stdout.flush()
+        gateway.run(settings)
+    return 0
+
+
 def progress(args: argparse.Namespace) -> int:
     """What the reader has solved and predicted so far."""
     from kit.lesson.exercises import reached
@@ -271,6 +305,20 @@ def parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--all", action="store_true", help="all topologies, side by side")
     sub.add_argument("--picture", type=Path, help="draw it, as .html or .png")
+    sub.add_argument("--seed", type=int, default=0)
+    sub = command("gateway", gateway, "edge and cloud behind one address; a policy decides who answers")
+    sub.add_argument("--policy", help="a name, module:Object, or a Python file (confidence_cascade)")
+    sub.add_argument("--edge", metavar="URL", help="a classifier's server; none: start one")
+    sub.add_argument("--cloud", metavar="URL", help="any OpenAI-compatible server; none: start one")
+    sub.add_argument(
+        "--cloud-ms", type=float, metavar="MS", help="start a cloud that takes so long, without a model"
+    )
+    sub.add_argument(
+        "--network", default="", metavar="IDS", help="of networks.csv, joined by +: fibre_assumed"
+    )
+    sub.add_argument("--settings", type=Path, help="TOML file; see kit/route/gateway/settings.py")
+    sub.add_argument("--host", help="address to listen on (127.0.0.1)")
+    sub.add_argument("--port", type=int, help="port to listen on (8010)")
     sub.add_argument("--seed", type=int, default=0)
     command("progress", progress, "what you have solved so far")
     command("doctor", check_up, "check this machine")
