@@ -5,8 +5,8 @@ A **policy** chooses: it looks at one request and at the fleet, and returns a `R
 reads a clock or touches a network. A **driver** does that for them: the simulator with simulated
 events, the gateway with real ones. So the very same policy runs in both worlds.
 
-Here are the policies that gateways ship and one dispatcher. Not here: policies that learn, which
-chapters bring, and the drivers.
+Here are the policies that gateways ship, by name too (``named``), one dispatcher, and a guard around policies
+that people write. Not here: policies that learn, which chapters bring, and the drivers.
 """
 
 from kit.policy.baselines import (
@@ -37,6 +37,8 @@ from kit.policy.dispatch import (
     TimePassed,
     WaitUntil,
 )
+from kit.policy.guard import Guarded, PolicyError, Watched, decide
+from kit.policy.named import MAKERS, WrongPolicy, make, register, tiers_of
 from kit.policy.rules import (
     AlwaysCloud,
     AlwaysEdge,
@@ -47,15 +49,28 @@ from kit.policy.rules import (
     tell,
 )
 from kit.policy.settings import DispatchSettings
-from kit.policy.words import FleetView, Outcome, Privacy, Request, Route, Status, Target, TierKind, TierView
+from kit.policy.words import (
+    Attempt,
+    FleetView,
+    Outcome,
+    Privacy,
+    Request,
+    Route,
+    Status,
+    Target,
+    TierKind,
+    TierView,
+)
 
 __all__ = [
     "ALLOWED_KINDS",
+    "MAKERS",
     "Action",
     "AlwaysCloud",
     "AlwaysEdge",
     "Answer",
     "Answered",
+    "Attempt",
     "BreakerState",
     "CircuitBreaker",
     "ConfidenceCascade",
@@ -66,12 +81,14 @@ __all__ = [
     "FallbackChain",
     "FleetView",
     "GiveUp",
+    "Guarded",
     "Hedged",
     "LearningPolicy",
     "LeastBusy",
     "Nearest",
     "Outcome",
     "Policy",
+    "PolicyError",
     "PowerOfTwoChoices",
     "Privacy",
     "PrivacyFirst",
@@ -89,7 +106,13 @@ __all__ = [
     "TierView",
     "TimePassed",
     "WaitUntil",
+    "Watched",
+    "WrongPolicy",
+    "decide",
+    "make",
+    "register",
     "route_along",
     "tell",
+    "tiers_of",
     "usable",
 ]

@@ -15,6 +15,9 @@ TierKind = Literal["device", "access_edge", "regional_edge", "central_cloud"]
 Status = Literal["answered", "failed", "timed_out", "rejected"]
 """How a request ends: with an answer; with errors only; later than it is useful; or refused at the door."""
 
+AttemptStatus = Literal["answered", "failed", "timed_out", "open"]
+"""How one attempt ended; ``open``: the request was over before it did."""
+
 _PRIVACIES = get_args(Privacy)
 
 
@@ -172,6 +175,30 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
+class Attempt:
+    """One time that somebody was asked, as far as it was seen when the request ended.
+
+    Attributes:
+        target: who was asked.
+        status: how it ended, see `AttemptStatus`.
+        latency_ms: from sending to the last token or the failure; ``open``: to the end of the request.
+        ttft_ms: to the first token; None: there was none, or it was not seen.
+        output_tokens: that came; 0 where a model writes no text.
+        retry_after_s: it asked to be left alone for so long; None: it did not say.
+    """
+
+    target: Target
+    status: AttemptStatus
+    latency_ms: float
+    ttft_ms: float | None = None
+    output_tokens: int = 0
+    retry_after_s: float | None = None
+
+    def __post_init__(self) -> None:
+        _at_least("latency_ms", self.latency_ms, 0, "an attempt takes time")
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """How one request ended, told to policies that learn.
 
@@ -184,6 +211,8 @@ class Outcome:
         attempts: how many times somebody was asked, hedges included.
         confidence: how sure the answer is, 0 to 1; None if unknown.
         cost_usd: what all attempts cost together.
+        tried: each attempt, in the order in which they were sent.
+        now_s: when it ended, on the driver's clock; None: not told.
     """
 
     request: Request
@@ -194,6 +223,8 @@ class Outcome:
     attempts: int = 1
     confidence: float | None = None
     cost_usd: float = 0.0
+    tried: tuple[Attempt, ...] = ()
+    now_s: float | None = None
 
     def __post_init__(self) -> None:
         if (self.status == "answered") != (self.answered_by is not None):

@@ -268,7 +268,7 @@ EVERYTHING_TO = ("always_edge", "always_cloud")
 FIRST_TO = {"hedged": "tier", "confidence_cascade": "edge", "fallback_chain": "tiers"}
 """Policies that ask one tier about everything first: the option that names it, or begins with it."""
 
-OPTIONS = {"tier": str, "fallback": str, "edge": str, "cloud": str, "inner": str, "threshold": float}
+OPTIONS = {"tier": str, "fallback": str, "edge": str, "cloud": str, "threshold": float}
 OPTIONS |= {"after_ms": float, "tiers": tuple, "weights": Mapping}
 """Options of policies, and what they must be."""
 
@@ -371,7 +371,10 @@ def _option(name: str, value: Any) -> None:
         ValueError: it is not of the right kind, or below 0.
     """
     kind = OPTIONS.get(name)
-    if kind is tuple:
+    if name == "inner":
+        if not isinstance(value, str | Mapping):
+            raise ValueError(f'must be a name or a table, inner = {{ policy = "nearest" }}, got {value!r}.')
+    elif kind is tuple:
         if not isinstance(value, list | tuple) or not value or not all(isinstance(v, str) for v in value):
             raise ValueError(f'must be a list of names, {name} = ["edge", "cloud"], got {value!r}.')
     elif kind is Mapping:
@@ -388,7 +391,8 @@ def _asked(scenario: Scenario, policy: str, options: Mapping[str, Any]) -> str |
     if policy == "privacy_first":
         if any(c.privacy != "public" for c in scenario.workload.classes.values()):
             return None
-        policy = options["inner"]
+        inner = options["inner"]
+        policy, options = (inner, options) if isinstance(inner, str) else (inner["policy"], inner)
     if policy == "nearest":
         return next(iter(scenario.tiers))
     tier = options.get("tier" if policy in EVERYTHING_TO else FIRST_TO.get(policy, ""))

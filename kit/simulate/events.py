@@ -19,6 +19,7 @@ from kit.policy import (
     Action,
     Answer,
     Answered,
+    Attempt,
     Dispatcher,
     DispatchSettings,
     Failed,
@@ -26,14 +27,17 @@ from kit.policy import (
     GiveUp,
     Outcome,
     Policy,
+    PolicyError,
     Request,
     Route,
     SendTo,
     Sent,
     StandardDispatcher,
     StatelessPolicy,
+    Target,
     TimePassed,
     WaitUntil,
+    decide,
     tell,
 )
 from kit.simulate.draws import stream
@@ -221,7 +225,10 @@ class Events:
         left_ms = None if now_s == at_s else 1e3 * (deadline_s - now_s)
         request = w.request(kind, id, job.chunk.asked, i, left_ms)
         rng: Any = Drawn(job.chunk.draws[i]) if self._stateless else self._rng
-        route = self.policy.route(request, self._view(), now_s, rng)
+        try:
+            route = decide(self.policy, request, self._view(), now_s, rng)
+        except PolicyError as e:
+            raise PolicyError(self.policy, request, now_s, e.fault, w.kinds[kind]) from e.__cause__
         k = w.index[route.target.tier]
         if w.classes[kind].deferrable and self._held < d.offline_queue and w.cut[k].now(now_s):
             self._held += 1
@@ -306,15 +313,17 @@ class Events:
         job: Job = visit.job  # type: ignore[assignment]
         assert job.request
         assert job.route
+        visit.end_s = now_s
         sure = None if job.route.escalate_below is None else job.chunk.confidence(job.i, visit.tier)
         self._report(job, Answered(job.request.id, visit.number, now_s, sure), now_s)
 
     def _failed(self, now_s: float, visit: Visit, reason: str, refused: bool) -> None:
         job: Job = visit.job  # type: ignore[assignment]
         assert job.request
-        job.refused = refused
+        job.refused, visit.end_s, visit.failed = refused, now_s, reason
         again = reason != TOO_LONG
-        self._report(job, Failed(job.request.id, visit.number, now_s, reason, retryable=again), now_s)
+        later_s = self.world.tiers[visit.tier].retry_after_s if reason == FULL else None
+        self._report(job, Failed(job.request.id, visit.number, now_s, reason, later_s, again), now_s)
 
     # -- a request is over
 
@@ -342,19 +351,50 @@ class Events:
             )
         )
         if not self._plain and job.request is not None and job.route is not None:
-            who = None if visit is None else [job.route.target, *job.route.fallbacks]
-            target = next((t for t in who or () if w.index[t.tier] == tier), None)
-            outcome = Outcome(
-                request=job.request,
-                route=job.route,
-                status=STATUS[status],  # type: ignore[arg-type]
-                answered_by=target,
-                latency_ms=1e3 * (end_s - at_s),
-                attempts=len(job.visits),
-                confidence=None if visit is None else job.chunk.confidence(i, tier),
-                cost_usd=job.usd,
-            )
+            self._tell(job, status, end_s, visit)
+
+    def _tell(self, job: Job, status: int, end_s: float, visit: Visit | None) -> None:
+        """Tell the policy how a request ended."""
+        assert job.request
+        assert job.route
+        outcome = Outcome(
+            request=job.request,
+            route=job.route,
+            status=STATUS[status],  # type: ignore[arg-type]
+            answered_by=None if visit is None else self._target(job, visit),
+            latency_ms=1e3 * (end_s - job.chunk.at_s[job.i]),
+            attempts=len(job.visits),
+            confidence=None if visit is None else job.chunk.confidence(job.i, visit.tier),
+            cost_usd=job.usd,
+            tried=tuple([self._tried(job, one, end_s, status) for one in job.visits]),
+            now_s=end_s,
+        )
+        try:
             tell(self.policy, outcome)
+        except Exception as e:
+            kind = self.world.kinds[job.chunk.kind[job.i]]
+            said = f"observe() raised {type(e).__name__}: {e}"
+            raise PolicyError(self.policy, job.request, end_s, said, kind) from e
+
+    def _target(self, job: Job, visit: Visit) -> Target:
+        """Whom an attempt asked, as the route calls it."""
+        assert job.route
+        name = self.world.names[visit.tier]
+        return next((t for t in (job.route.target, *job.route.fallbacks) if t.tier == name), Target(name))
+
+    def _tried(self, job: Job, visit: Visit, end_s: float, status: int) -> Attempt:
+        """One attempt, as far as it was seen when the request ended."""
+        tier, seen = self.world.tiers[visit.tier], visit.end_s <= end_s
+        answered = seen and not visit.failed
+        late = not seen and STATUS[status] == "timed_out"
+        return Attempt(
+            target=self._target(job, visit),
+            status="answered" if answered else "failed" if seen else "timed_out" if late else "open",
+            latency_ms=max(1e3 * ((visit.end_s if seen else end_s) - visit.sent_s), 0.0),
+            ttft_ms=1e3 * (visit.first_s + visit.down_s - visit.sent_s) if answered else None,
+            output_tokens=int(job.chunk.asked.output_tokens[job.i]) if answered and tier.writes else 0,
+            retry_after_s=tier.retry_after_s if seen and visit.failed == FULL else None,
+        )
 
     def _judged(self, job: Job, tier: int) -> bool:
         """Was the whole answer awaited before anybody saw a word of it, because it might be escalated?"""

@@ -12,10 +12,13 @@ changes, so all requests of that **window** are routed first, and then all stati
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from time import perf_counter
 
 import numpy as np
 
 from kit.policy import FleetView, Hedged, LearningPolicy, Policy, PrivacyFirst, StatelessPolicy
+from kit.policy.guard import PATIENCE_S
 from kit.simulate.draws import stream
 from kit.simulate.results import ANSWERED, CACHE, FAILED, NOBODY, REJECTED, TIMED_OUT, Ledger
 from kit.simulate.workload import Requests, requests
@@ -23,7 +26,26 @@ from kit.simulate.world import Meets, World
 
 
 class NeedsEvents(Exception):
-    """Something may come back: a retry, a hedge, a fallback, a lesson."""
+    """Something may come back: a retry, a hedge, a fallback, a lesson.
+
+    Or a policy raised, or returned nonsense, or is slow: event by event, the request is found.
+    """
+
+
+@contextmanager
+def usable(n: int) -> Iterator[None]:
+    """What a policy says inside, about ``n`` requests, must be of use.
+
+    Raises:
+        NeedsEvents: it is not, or it took too long.
+    """
+    began = perf_counter()
+    try:
+        yield
+    except Exception as e:
+        raise NeedsEvents from e
+    if perf_counter() - began > PATIENCE_S + n / 1000:
+        raise NeedsEvents
 
 
 def possible(world: World, policy: Policy) -> bool:
@@ -127,10 +149,11 @@ class Flow:
         u = stream(w.seed, "route", number).random(len(asked))
         tier = np.zeros(len(asked), np.int64)
         for kind in range(len(w.classes)):
-            routes, p = zip(*self.policy.choices(w.request(kind), view), strict=True)  # type: ignore[attr-defined]
+            with usable(1):
+                routes, p = zip(*self.policy.choices(w.request(kind), view), strict=True)  # type: ignore[attr-defined]
+                targets = np.array([w.index[route.target.tier] for route in routes])
             if any(route.fallbacks for route in routes):
                 raise NeedsEvents
-            targets = np.array([w.index[route.target.tier] for route in routes])
             which = asked.kind == kind
             drawn = np.searchsorted(np.cumsum(p), u[which], side="right")
             tier[which] = targets[np.minimum(drawn, len(targets) - 1)]
@@ -141,12 +164,13 @@ class Flow:
         route, rng, index = self.policy.route, self._rng, self.world.index
         which = np.arange(piece.start, piece.stop)[~cached[piece]]
         seen = zip(self.world.seen(asked, which), asked.at_s[which].tolist(), strict=True)
-        routes = [route(request, view, now_s, rng) for request, now_s in seen]
-        final = [one.target.tier for one in routes if not one.fallbacks]
-        if len(final) < len(routes):
-            raise NeedsEvents
         tier = np.full(piece.stop - piece.start, CACHE)
-        tier[which - piece.start] = list(map(index.__getitem__, final))
+        with usable(len(which)):
+            routes = [route(request, view, now_s, rng) for request, now_s in seen]
+            final = [one.target.tier for one in routes if not one.fallbacks]
+            if len(final) < len(routes):
+                raise NeedsEvents
+            tier[which - piece.start] = list(map(index.__getitem__, final))
         return tier
 
     def _look(self, window: int, rows: _Rows) -> FleetView:

@@ -33,6 +33,7 @@ class Visit:
         down_s: network delay of its answer.
         turn: how many came before it to this tier.
         gone: its station failed; what it still has in the calendar is void.
+        end_s: its answer or its failure was seen. ``failed``: why, if it was a failure.
     """
 
     job: object
@@ -47,6 +48,8 @@ class Visit:
     last_s: float = nan
     turn: int = 0
     gone: bool = False
+    end_s: float = nan
+    failed: str = ""
 
 
 @dataclass(slots=True)

@@ -38,6 +38,8 @@ def run(
 
     Raises:
         Wrong: no such topology, a device about which too little is known, a request that fits no memory.
+        PolicyError: the policy raised, returned something else than a route of this fleet, or took too long;
+            the message says at which request.
     """
     scenario = topology_of(scenario, topology)
     decide = copy.deepcopy(policy) if policy is not None else make(scenario.policy, scenario.options)

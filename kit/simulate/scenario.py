@@ -218,6 +218,7 @@ class Tier:
         path: links to it, from the user on.
         servers: that work at the same time, of each station. ``stations``: with a queue each, taken in turn.
         queue: places to wait in each station; None: no bound.
+        retry_after_s: what a full queue tells those that it refuses (Retry-After, RFC 9110); None: nothing.
         quality: chance that a request of difficulty 0 is answered right. ``weakness``: how much of it is
             lost at difficulty 1.
         rows: conversations that an engine can hold. ``kv_gb``: memory for their KV cache.
@@ -239,6 +240,7 @@ class Tier:
     servers: int = 1
     stations: int = 1
     queue: int | None = None
+    retry_after_s: float | None = None
     service_ms: float | None = None
     service_cv: float = 0.0
     service_quantiles_ms: tuple[float, ...] = ()
@@ -279,7 +281,7 @@ class Tier:
         _check(
             self, positive="servers stations service_ms parameters gflop derate rows kv_gb throttle_after_s"
         )
-        _check(self, positive="mtbf_s mttr_s spot_every_s spot_back_s throttle_factor")
+        _check(self, positive="mtbf_s mttr_s spot_every_s spot_back_s throttle_factor retry_after_s")
         _check(
             self, part="quality weakness spot derate", at_least_0="queue service_cv overhead_ms usd_per_hour"
         )
