@@ -136,12 +136,12 @@ class Replay:
                 method, path, _ = line.split(" ", 2)
                 length = next((int(v[15:]) for v in lines if v.lower().startswith("content-length:")), 0)
                 body = self._note(await reader.readexactly(length)) if length else b""
-                await self._answer(writer, method, path, body)
+                await self._answer(reader, writer, method, path, body)
                 await writer.drain()
         except asyncio.IncompleteReadError as e:
             self._note(e.partial)
-        except OSError:
-            pass
+        except (OSError, asyncio.CancelledError):
+            pass  # the other side is gone, or this process stops
         finally:
             self._writers.discard(writer)
             writer.close()
@@ -152,7 +152,9 @@ class Replay:
             self._file.write(data)
         return data
 
-    async def _answer(self, writer: asyncio.StreamWriter, method: str, path: str, body: bytes) -> None:
+    async def _answer(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, method: str, path: str, body: bytes
+    ) -> None:
         if method == "GET":
             self._get(writer, path)
         elif path == "/fault":
@@ -162,7 +164,7 @@ class Replay:
             except (ValueError, TypeError) as e:
                 _write(writer, 400, _error(str(e)))
         else:
-            await self._serve(writer, path, body)
+            await self._serve(reader, writer, path, body)
 
     def _get(self, writer: asyncio.StreamWriter, path: str) -> None:
         if path == "/metrics":
@@ -173,12 +175,14 @@ class Replay:
         else:
             _write(writer, 200, {"status": "ready"})
 
-    async def _serve(self, writer: asyncio.StreamWriter, path: str, body: bytes) -> None:
+    async def _serve(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str, body: bytes
+    ) -> None:
         """Wait for a server, then for the service, then answer, well or not."""
         self.asked += 1
         fault = self._drawn()
         if fault.fault in ("hang", "close", "error"):
-            return await self._refuse(writer, fault)
+            return await self._refuse(reader, writer, fault)
         if self.waiting >= self.script.queue:
             return _write(writer, 503, _error("the queue is full"), {"Retry-After": "1"})
         extra_ms = fault.ms if fault.fault == "slow" else 0.0
@@ -206,9 +210,9 @@ class Replay:
             self._times = self.script.times_ms(n, self._rng).tolist()[::-1]
         return self._times.pop()
 
-    async def _refuse(self, writer: asyncio.StreamWriter, fault: Fault) -> None:
+    async def _refuse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, fault: Fault) -> None:
         if fault.fault == "hang":
-            while self.fault.fault in ("hang", "any") and not writer.is_closing():
+            while self.fault.fault in ("hang", "any") and not (reader.at_eof() or writer.is_closing()):
                 await asyncio.sleep(0.05)
             writer.transport.abort()
         elif fault.fault == "close":

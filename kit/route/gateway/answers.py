@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
 
-import httpx
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -18,6 +17,7 @@ from kit.route.gateway.book import Trace
 from kit.route.gateway.driver import Attempt, Carried
 from kit.route.gateway.house import House, Job, reason
 from kit.route.gateway.waiting import MOST_TRIES, Full, Ticket
+from kit.route.gateway.wire import WireError
 from kit.serve.answers import DONE, HungUp, Streamed, sse, unless_gone
 from kit.serve.errors import ApiError
 
@@ -79,8 +79,11 @@ def _unanswered(house: House, job: Job, carried: Carried[Reply]) -> Response:
         why = f"remembered, since nobody answers: {carried.none.reason}"
         trace = house.finish(job, "answered", why, tier=MEMORY)
         if job.ask.stream:
-            lines = "".join(sse(e) for e in shown(kept.events, job.ask.usage)) + DONE
-            return Response(lines, media_type="text/event-stream", headers=told(house, trace, kept))
+            return Response(
+                _events(job.ask, kept) + DONE,
+                media_type="text/event-stream",
+                headers=told(house, trace, kept),
+            )
         return JSONResponse(kept.body, headers=told(house, trace, kept))
     if job.may_wait:
         return hold(house, job)
@@ -124,37 +127,44 @@ def _plain(text: str) -> str:
 # -- streams
 
 
+def _events(ask: Ask, reply: Reply) -> str:
+    """The events that were read so far, as the caller sees them."""
+    return "".join(sse(event) for event in shown(reply.events, ask.usage))
+
+
 def _stream(house: House, job: Job, attempt: Attempt[Reply], reply: Reply, why: str) -> Response:
-    """The events as they come. After the first token nobody else is asked: what was said cannot be unsaid, so a
-    stream that breaks off ends with an error event and without [DONE]."""
+    """The events as they come. After the first token nobody else is asked: what was said cannot be unsaid, so
+    a stream that breaks off ends with an error event and without [DONE]."""
+    if reply.rest is None:
+        trace = house.finish(job, "answered", why, attempt)
+        text = _events(job.ask, reply) + DONE
+        return Response(text, media_type="text/event-stream", headers=told(house, trace, reply))
     first_s, ended = house.driver.now_s(), ["failed", f"{why}; the caller hung up"]
     shape = Trace(job.request.id, {"tier": attempt.target.tier, "attempts": len(job.attempts)}, why)
     shape.took(job.attempts, house.zero_s)
-    held = AsyncExitStack()
+    rest, held = reply.rest, AsyncExitStack()
 
     async def close() -> None:
         await reply.close()
         house.finish(job, ended[0], ended[1], attempt, first_s)  # type: ignore[arg-type]
 
     async def lines() -> AsyncIterator[str]:
+        yield _events(job.ask, reply)
         try:
             async with asyncio.timeout(house.settings.stream_s):
-                for event in shown(reply.events, job.ask.usage):
-                    yield sse(event)
-                if reply.rest is not None:
-                    async for event in reply.rest:
-                        reply.note(event.get("usage"))
-                        for seen in shown([event], job.ask.usage):
-                            yield sse(seen)
-                        if "error" in event:
-                            raise ValueError("an error")
-            ended[:] = ["answered", why]
-        except (httpx.HTTPError, ValueError, TimeoutError) as e:
+                async for event in rest:
+                    reply.note(event.get("usage"))
+                    if seen := shown([event], job.ask.usage):
+                        yield sse(seen[0])
+                    if "error" in event:
+                        raise ValueError("an error")
+        except (WireError, ValueError, TimeoutError) as e:
             house.metrics.broken.inc()
-            ended[:] = ["failed", f"{why}; {attempt.target.tier} broke off: {type(e).__name__}"]
+            ended[:] = ["failed", f"{why}; {attempt.target.tier} broke off: {e or 'too slow'}"]
             said = f"{attempt.target.tier} broke off in the middle of its answer."
             yield sse(ApiError(502, said, "broke_off").body())
             return
+        ended[:] = ["answered", why]
         yield DONE
 
     held.push_async_callback(close)

@@ -46,7 +46,7 @@ def create_app(settings: Settings) -> FastAPI:
             watch.cancel()
             with suppress(asyncio.CancelledError):
                 await watch
-            await house.close()
+            house.close()
             await asyncio.to_thread(app.state.flush)
 
     app = FastAPI(

@@ -9,14 +9,14 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import httpx
 from pydantic import ConfigDict
 
 from kit.data import INTENTS
 from kit.policy import Request
 from kit.route.gateway.driver import NoAnswer
-from kit.route.gateway.exits import Exits, broken
+from kit.route.gateway.exits import Exits
 from kit.route.gateway.settings import TierSettings
+from kit.route.gateway.wire import Received, WireError
 from kit.serve.schemas import ChatRequest, ClassifyRequest, CompletionRequest
 
 Kind = Literal["chat", "completion", "classify"]
@@ -101,12 +101,12 @@ class Reply:
     tokens_in: float = float("nan")
     tokens_out: float = float("nan")
     label: str | None = None
-    response: httpx.Response | None = None
+    response: Received | None = None
 
     async def close(self) -> None:
         """Nobody reads on."""
         if self.response is not None:
-            await self.response.aclose()
+            self.response.close()
 
     def note(self, usage: Any) -> None:
         """The tier's count."""
@@ -118,16 +118,14 @@ class Reply:
 # -- reading what a tier sends
 
 
-async def read_whole(response: httpx.Response) -> Reply:
+async def read_whole(response: Received) -> Reply:
     """A whole answer. Raises NoAnswer if it is none."""
     try:
-        body = json.loads(await response.aread())
-    except httpx.HTTPError as e:
-        raise NoAnswer(broken(e)) from None
+        body = json.loads(await response.read())
+    except WireError as e:
+        raise NoAnswer(str(e)) from None
     except ValueError:
         raise NoAnswer("the answer is no JSON") from None
-    finally:
-        await response.aclose()
     if not isinstance(body, dict) or not isinstance(body.get("choices", body.get("data")), list):
         raise NoAnswer("the answer is no answer of this API")
     reply = Reply(body=body, model=str(body.get("model", "")), confidence=_sure(response.headers))
@@ -135,7 +133,7 @@ async def read_whole(response: httpx.Response) -> Reply:
     return reply
 
 
-async def read_stream(response: httpx.Response, judged: bool) -> Reply:
+async def read_stream(response: Received, judged: bool) -> Reply:
     """A stream, up to its first token; or, if it may still be judged, to its end. Raises NoAnswer."""
     events = _events(response)
     reply = Reply(rest=events, confidence=_sure(response.headers), response=response)
@@ -152,21 +150,22 @@ async def read_stream(response: httpx.Response, judged: bool) -> Reply:
         if any(map(is_token, reply.events)):
             return reply
         raise NoAnswer("the stream ended before it began")
-    except httpx.HTTPError as e:
-        raise NoAnswer(broken(e)) from None
+    except WireError as e:
+        raise NoAnswer(str(e)) from None
     except ValueError as e:
         raise NoAnswer(f"the stream holds {e}") from None
 
 
-async def _events(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
-    """The events of a stream. Raises ValueError for what is none, and httpx.ReadError if it ends too early."""
-    async for line in response.aiter_lines():
+async def _events(response: Received) -> AsyncIterator[dict[str, Any]]:
+    """The events of a stream. Raises ValueError for what is none, WireError if it ends too early."""
+    async for line in response.lines():
         if not line.startswith("data:"):
             if line and line[0] == "<":
                 raise ValueError("no events")
             continue
         data = line[5:].strip()
         if data == DONE:
+            response.leave()
             return
         try:
             event = json.loads(data)
@@ -175,7 +174,7 @@ async def _events(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
         if not isinstance(event, dict):
             raise ValueError("an event that is no object")
         yield event
-    raise httpx.ReadError("no [DONE]")
+    raise WireError("the stream ended without [DONE]")
 
 
 def is_token(event: Mapping[str, Any]) -> bool:
@@ -277,7 +276,7 @@ async def call(
     try:
         return await read_stream(response, judged)
     except BaseException:
-        await response.aclose()
+        response.close()
         raise
 
 

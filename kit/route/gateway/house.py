@@ -269,8 +269,9 @@ class House:
         """What policies see now."""
         return self.signals.view
 
-    async def close(self) -> None:
-        await self.exits.close()
+    def close(self) -> None:
+        """Give connections back."""
+        self.exits.close()
 
 
 def _tried(attempt: Attempt[Reply], end_s: float) -> p.Attempt:

@@ -73,8 +73,13 @@ class TierSettings(BaseModel):
 
     @property
     def root(self) -> str:
-        """The address without ``/v1``."""
+        """The address without ``path``: health and load are asked there."""
         return self.base_url.rstrip("/").removesuffix("/v1")
+
+    @property
+    def path(self) -> str:
+        """Where the API begins: ``/v1``, or nothing."""
+        return self.base_url.rstrip("/").removeprefix(self.root)
 
 
 def _is_home(host: str) -> bool:
