@@ -38,7 +38,8 @@ def register(name: str, maker: Callable[..., Policy]) -> None:
     Args:
         name: what files and the command line call it.
         maker: gets the options as keywords; those that name tiers are called ``tier``, ``fallback``,
-            ``edge``, ``cloud``, ``tiers`` or ``weights``, and a policy inside it ``inner``.
+            ``edge``, ``cloud``, ``tiers`` or ``weights``. A policy around another one takes that as ``inner``:
+            files give its name, with its options beside it, or a table ``{ policy = "nearest" }``.
 
     Raises:
         ValueError: another policy has this name.
@@ -69,6 +70,8 @@ def make(name: str, options: Options | None = None, tiers: Sequence[str] = ()) -
         )
     takes = inspect.signature(MAKERS[name])
     options = {**_usual(name, takes, tiers), **options}
+    if "inner" in takes.parameters and "inner" in options:
+        options = _with_inner(options, takes, tiers)
     try:
         takes.bind(**options)
     except TypeError as e:
@@ -101,19 +104,18 @@ def _usual(name: str, takes: inspect.Signature, tiers: Sequence[str]) -> Options
     return {key: value for key, value in usual.items() if key in takes.parameters}
 
 
-def inside(inner: str | Options, options: Options) -> Policy:
-    """The policy inside another one: a name, whose options stand beside it; or a table with ``policy``.
-
-    Raises:
-        WrongPolicy: as `make`; or a table without ``policy``.
-    """
-    if isinstance(inner, str):
-        return make(inner, options)
-    if "policy" not in inner:
-        raise WrongPolicy("options", f'inner must be a name or {{ policy = "nearest" }}, got {dict(inner)}.')
-    if options:
-        raise WrongPolicy("options", f"{', '.join(options)}: put these inside inner = {{ ... }}.")
-    return make(inner["policy"], {key: value for key, value in inner.items() if key != "policy"})
+def _with_inner(options: dict[str, Any], takes: inspect.Signature, tiers: Sequence[str]) -> dict[str, Any]:
+    """Make the policy inside; options that the one around does not take are for it."""
+    own = {key: value for key, value in options.items() if key in takes.parameters}
+    rest = {key: value for key, value in options.items() if key not in own}
+    inner = own["inner"]
+    if isinstance(inner, Mapping):
+        if "policy" not in inner:
+            raise WrongPolicy("options", f'inner must be a name or {{ policy = "nearest" }}, got {inner}.')
+        if rest:
+            raise WrongPolicy("options", f"{', '.join(rest)}: put these inside inner = {{ ... }}.")
+        inner, rest = inner["policy"], {key: value for key, value in inner.items() if key != "policy"}
+    return {**own, "inner": make(inner, rest, tiers)}
 
 
 def tiers_of(options: Options) -> list[str]:
@@ -154,8 +156,8 @@ def _hedged(tier: str, fallback: str, after_ms: float = 100.0) -> Policy:
     return b.Hedged(b.FallbackChain((tier, fallback)), after_ms)
 
 
-def _private(inner: str | Options, **options: Any) -> Policy:
-    return b.PrivacyFirst(inside(inner, options))
+def _private(inner: Policy) -> Policy:
+    return b.PrivacyFirst(inner)
 
 
 for _name, _maker in {

@@ -89,8 +89,10 @@ class TierView:
         rtt_ms: estimated round trip to it, without any computing (0 on the device itself).
         service_ms: estimated time to serve one request there once it starts.
         queue: requests waiting or in service.
+        servers: requests that it serves at a time.
         healthy: False when its health check fails or its circuit breaker is open.
         price_usd_per_mtok: price of a million output tokens (0 for one that is already paid for).
+        price_usd_per_request: price of a call, beside its tokens.
         age_s: how old this information can be at most.
     """
 
@@ -103,10 +105,14 @@ class TierView:
     healthy: bool = True
     price_usd_per_mtok: float = 0.0
     age_s: float = 0.0
+    servers: int = 1
+    price_usd_per_request: float = 0.0
 
     def __post_init__(self) -> None:
         if self.rtt_ms >= 0 and self.service_ms >= 0 and self.queue >= 0 and self.age_s >= 0:
-            return
+            if self.servers >= 1:
+                return
+            raise ValueError(f"servers must be >= 1, got {self.servers}: somebody has to work.")
         _at_least("rtt_ms", self.rtt_ms, 0, "a round trip takes time")
         _at_least("service_ms", self.service_ms, 0, "an answer takes time")
         _at_least("queue", self.queue, 0, "a queue cannot be shorter than empty")

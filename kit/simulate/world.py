@@ -165,6 +165,8 @@ class World:
                     queue=queues[k],
                     healthy=(not self.cut[k].now(now_s)) and (healthy is None or healthy[k]),
                     price_usd_per_mtok=tier.usd_per_mtok_out,
+                    price_usd_per_request=tier.usd_per_request,
+                    servers=tier.stations * (tier.rows if tier.writes else tier.servers),
                     age_s=self.scenario.dispatch.signals_every_s + self.scenario.dispatch.signals_delay_s,
                 )
                 for k, (name, tier) in enumerate(zip(self.names, self.tiers, strict=True))
