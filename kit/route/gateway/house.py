@@ -251,7 +251,7 @@ class House:
             attempts=len(job.attempts),
             confidence=answer.reply.confidence if answer and answer.reply else None,
             cost_usd=usd,
-            tried=tuple(_tried(a, end_s) for a in job.attempts),
+            tried=tuple(_tried(a, end_s, self.dispatcher.settings.attempt_timeout_ms) for a in job.attempts),
             now_s=end_s,
         )
         tell(self.policy, outcome)
@@ -274,10 +274,12 @@ class House:
         self.exits.close()
 
 
-def _tried(attempt: Attempt[Reply], end_s: float) -> p.Attempt:
+def _tried(attempt: Attempt[Reply], end_s: float, limit_ms: float | None) -> p.Attempt:
     """An attempt in the words of policies that learn."""
     took_ms = 1000 * ((attempt.end_s or end_s) - attempt.start_s)
-    status = "open" if attempt.how == "open" else "answered" if attempt.reply else "failed"
+    status = "answered" if attempt.reply else "failed"
+    if attempt.how == "open":
+        status = "timed_out" if limit_ms is not None and took_ms >= limit_ms else "open"
     tokens = attempt.reply.tokens_out if attempt.reply else 0.0
     return p.Attempt(
         attempt.target,
@@ -305,8 +307,10 @@ def reason(job: Job, carried: Carried[Reply]) -> str:
         why.append(f"escalated: {unsure[-1].target.tier} was unsure ({sure:.2f})" if sure is not None else "")
     if failed:
         why.append(f"after {', '.join(failed)}")
-    if any(a.how == "open" for a in earlier):
-        why.append(f"{earlier[0].target.tier} was slower")
+    if silent := [a.target.tier for a in earlier if a.how == "open"]:
+        hedged = job.route is not None and job.route.hedge_after_ms is not None
+        who = ", ".join(silent)
+        why.append(f"{who} was slower" if hedged else f"after {who} was silent for too long")
     if later and answer.reply is not None and job.route and job.route.escalate_below is not None:
         why.append("nobody surer answered")
     return "; ".join(w for w in why if w) or "first choice"
