@@ -153,6 +153,7 @@ def whatif(args: argparse.Namespace) -> int:
 
     With --slo it exits with 1 if an objective is missed, so that it can guard a pipeline.
     """
+    import kit.route  # noqa: F401  its policies have names too
     from kit import simulate
     from kit.simulate import whatif
 
@@ -197,7 +198,7 @@ def whatif(args: argparse.Namespace) -> int:
 
 
 def gateway(args: argparse.Namespace) -> int:
-    """Put edge and cloud behind one OpenAI-compatible address, and let a policy decide, until Ctrl-C or SIGTERM.
+    """Put edge and cloud behind one OpenAI-compatible address and let a policy decide, until Ctrl-C.
 
     What is not given is started: kit serve with the edge's classifier, kit serve with SmolLM2 (or, with
     --cloud-ms, a server that takes that long and answers without a model), and a network in between.

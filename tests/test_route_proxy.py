@@ -10,7 +10,8 @@ import pytest
 
 from kit import facts
 from kit.route import processes
-from kit.route.proxy import BLOCK, Delays, Proxy, network, precise
+from kit.route.delays import BLOCK, Delays, network, precise
+from kit.route.proxy import Proxy
 from kit.route.replay import Fault, Replay, Script
 from kit.simulate.network import Path, RoundTrips, outages
 from kit.simulate.scenario import Link
@@ -326,7 +327,7 @@ def test_every_byte_is_written_down(tmp_path):
     async def work():
         replay = Replay(Script(service_ms=0, record=str(file)))
         port = await replay.start()
-        reader, writer = await connect(port)
+        _, writer = await connect(port)
         writer.write(b"POST /v1/classify HTTP/1.1\r\nContent-Length: 99\r\n\r\nhalf a sec")
         await asyncio.sleep(0.1)
         writer.close()

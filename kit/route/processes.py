@@ -1,4 +1,4 @@
-"""The proxy and the replaying server in processes of their own, and handles to cut, mend, slow down and kill them."""
+"""The proxy and the replaying server in processes of their own, to be cut, mended, slowed down and killed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from kit.route.proxy import described, network
+from kit.route.delays import network
+from kit.route.proxy import described
 from kit.route.replay import Fault, Script
 from kit.simulate.scenario import Link
 

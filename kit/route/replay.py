@@ -1,9 +1,9 @@
 """A server that answers after times that were recorded elsewhere, and misbehaves on command.
 
-All processes of a lesson share a few cores, so a real model in "the cloud" would slow down the edge beside it.
-This one takes its time without work: service times from a list or from quantiles, ``servers`` at a time, the
-others wait in order. It speaks as much of the OpenAI API as the gateway asks (chat, completions, classify,
-models), writes down every byte that it receives, and can be told to fail in the ways in which clouds fail.
+All processes of a lesson share a few cores, so a real model in "the cloud" would slow down the edge beside
+it. This one takes its time without work: service times from a list or from quantiles, ``servers`` at a time,
+the others wait in order. It speaks as much of the OpenAI API as the gateway asks (`kit.route.speech`), writes
+down every byte that it receives, and can be told to fail in the ways in which clouds fail.
 
 ``python -m kit.route.replay '{"service_ms": 80}'`` runs one; it prints its port. ``POST /fault`` with
 ``{"fault": "hang"}`` changes what it does (see `FAULTS`), ``{}`` mends it.
@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from kit.route.proxy import precise
+from kit.route import speech
+from kit.route.delays import precise
 
 FAULTS = {
     "hang": "takes requests, never answers",
@@ -66,7 +66,7 @@ class Script:
         servers: requests at a time; the others wait. ``queue``: how many may wait; more get 503.
         gap_ms: between two tokens of a stream, after the first.
         model: its name.
-        answers: text asked -> ``{"text", "confidence", "label"}``, each may be left out. "" is for all others.
+        answers: text asked -> ``{"text", "confidence", "label"}``, each may be left out; "" is for others.
         record: file of all bytes that were received; None: they are kept in memory only.
         seed: of times and faults.
     """
@@ -106,7 +106,7 @@ class Replay:
         self.running = self.waiting = 0
         self._rng = np.random.default_rng(self.script.seed)
         self._times: list[float] = []
-        self._file = Path(self.script.record).open("ab", buffering=0) if self.script.record else None
+        self._record = Path(self.script.record) if self.script.record else None
         self._writers: set[asyncio.StreamWriter] = set()
 
     async def start(self) -> int:
@@ -148,8 +148,9 @@ class Replay:
 
     def _note(self, data: bytes) -> bytes:
         self.received += data
-        if self._file:
-            self._file.write(data)
+        if self._record:
+            with self._record.open("ab") as f:
+                f.write(data)
         return data
 
     async def _answer(
@@ -234,7 +235,7 @@ class Replay:
             return _send(writer, 200, b"<html>502 Bad Gateway</html>", "text/html")
         if asked.get("stream") and not path.endswith("classify"):
             return await self._stream(writer, path, asked, answer, fault)
-        whole = json.dumps(_whole(path, asked, answer), ensure_ascii=False).encode()
+        whole = json.dumps(speech.whole(path, asked, answer), ensure_ascii=False).encode()
         more = {} if answer.get("confidence") is None else {"x-kit-confidence": f"{answer['confidence']}"}
         if fault.fault == "truncated":
             return _send(writer, 200, whole[: len(whole) // 2], "application/json", more)
@@ -242,7 +243,7 @@ class Replay:
         return None
 
     def _say(self, asked: dict[str, Any], path: str) -> Mapping[str, Any]:
-        text = said(asked)
+        text = speech.said(asked)
         answers = self.script.answers
         return {"model": asked.get("model", self.script.model)} | dict(
             answers.get(text) or answers.get("") or {}
@@ -258,9 +259,8 @@ class Replay:
     ) -> None:
         """Server-sent events in chunks, a word each."""
         more = "" if answer.get("confidence") is None else f"x-kit-confidence: {answer['confidence']}\r\n"
-        writer.write(
-            f"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n{more}Transfer-Encoding: chunked\r\n\r\n".encode()
-        )
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n{more}"
+        writer.write(head.encode() + b"Transfer-Encoding: chunked\r\n\r\n")
         words = [w + " " for w in str(answer.get("text", "An answer.")).split()] or [""]
         wants = (asked.get("stream_options") or {}).get("include_usage")
         for i, word in enumerate(words):
@@ -268,56 +268,17 @@ class Replay:
                 return writer.transport.abort() if fault.fault == "break" else writer.close()
             if i and self.script.gap_ms:
                 await asyncio.sleep(self.script.gap_ms / 1000)
-            _chunk(writer, _event(path, answer, word, i == len(words) - 1))
+            _chunk(writer, speech.event(path, answer, word, i == len(words) - 1))
         if fault.fault in ("break", "truncated"):
             return writer.transport.abort()
         if wants:
-            _chunk(writer, _envelope(path, answer) | {"choices": [], "usage": _usage(asked, len(words))})
+            _chunk(
+                writer,
+                speech.envelope(path, answer) | {"choices": [], "usage": speech.usage(asked, len(words))},
+            )
         end = b"data: [DONE]\n\n"
         writer.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(end), end))
         return None
-
-
-def said(asked: Mapping[str, Any]) -> str:
-    """What is asked: the last message, the prompt, or the first text."""
-    if asked.get("messages"):
-        content = asked["messages"][-1].get("content", "")
-        return content if isinstance(content, str) else "".join(p.get("text", "") for p in content)
-    found = asked.get("prompt", asked.get("input", ""))
-    return found if isinstance(found, str) else str(found[0]) if found else ""
-
-
-def _usage(asked: Mapping[str, Any], tokens: int) -> dict[str, int]:
-    prompt = -(-len(said(asked)) // 4)
-    return {"prompt_tokens": prompt, "completion_tokens": tokens, "total_tokens": prompt + tokens}
-
-
-def _envelope(path: str, answer: Mapping[str, Any], stream: bool = True) -> dict[str, Any]:
-    kind = ("chat.completion.chunk" if stream else "chat.completion") if "chat" in path else "text_completion"
-    return {"id": "replay", "object": kind, "created": int(time.time()), "model": answer["model"]}
-
-
-def _event(path: str, answer: Mapping[str, Any], word: str, last: bool) -> dict[str, Any]:
-    what = {"delta": {"role": "assistant", "content": word}} if "chat" in path else {"text": word}
-    choice = {"index": 0, **what, "finish_reason": "stop" if last else None}
-    return _envelope(path, answer) | {"choices": [choice]}
-
-
-def _whole(path: str, asked: Mapping[str, Any], answer: Mapping[str, Any]) -> dict[str, Any]:
-    text = str(answer.get("text", "An answer."))
-    if path.endswith("classify"):
-        sure = float(answer.get("confidence") or 1.0)
-        found = {
-            "index": 0,
-            "label": answer.get("label", "TurnOn"),
-            "probs": [sure, 1 - sure],
-            "num_classes": 2,
-        }
-        usage = {"prompt_tokens": len(said(asked)), "total_tokens": len(said(asked))}
-        return {"id": "replay", "object": "list", "model": answer["model"], "data": [found], "usage": usage}
-    what = {"message": {"role": "assistant", "content": text}} if "chat" in path else {"text": text}
-    choice = {"index": 0, **what, "finish_reason": "stop"}
-    return _envelope(path, answer, False) | {"choices": [choice], "usage": _usage(asked, len(text.split()))}
 
 
 def _error(message: str) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from starlette.responses import JSONResponse, Response
 from kit.route.gateway.asks import Ask, Reply, shown
 from kit.route.gateway.book import Trace
 from kit.route.gateway.driver import Attempt, Carried
-from kit.route.gateway.house import House, Job, reason
+from kit.route.gateway.house import House
 from kit.route.gateway.waiting import MOST_TRIES, Full, Ticket
+from kit.route.gateway.why import Job, reason
 from kit.route.gateway.wire import WireError
 from kit.serve.answers import DONE, HungUp, Streamed, sse, unless_gone
 from kit.serve.errors import ApiError

@@ -1,4 +1,4 @@
-"""One request as the gateway holds it, and the answers to it: whole, as events, or made of a classification."""
+"""One request as the gateway holds it, and its answers: whole, as events, or made of a classification."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Ask:
         return Ask(self.kind, body, self.text)
 
     def wire(self, model: str) -> dict[str, Any]:
-        """The body for a tier. A stream always ends with its count, which the caller sees if it asked for it."""
+        """The body for a tier. Every stream is to end with a count; the caller sees it if it asked for it."""
         more = {"stream_options": {"include_usage": True}} if self.stream else {}
         return {**self.body, "model": model, **more}
 
@@ -220,8 +220,10 @@ def classified(reply: Reply) -> Reply:
 
 
 def command_confidence(reply: Reply) -> float:
-    """How sure a classifier is that it can answer: that this is a command, and which. What is no command is not
-    its business, however sure it is of that: 0."""
+    """How sure a classifier is that it can answer: that this is a command, and which.
+
+    What is no command is not its business, however sure it is of that: 0.
+    """
     return 0.0 if reply.label == NO_COMMAND else reply.confidence or 0.0
 
 

@@ -90,7 +90,7 @@ class Attempt(Generic[R]):
 
 @dataclass(frozen=True, slots=True)
 class Carried(Generic[R]):
-    """How a request ended: ``answer`` is the attempt whose answer is given, or ``none`` says why there is none."""
+    """How a request ended: ``answer`` is the attempt whose answer is given; or ``none`` says why not."""
 
     attempts: Sequence[Attempt[R]]
     answer: Attempt[R] | None = None

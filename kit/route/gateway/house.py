@@ -7,7 +7,7 @@ import logging
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from math import isnan
 
 import numpy as np
@@ -24,8 +24,8 @@ from kit.route.gateway.metrics import Metrics
 from kit.route.gateway.settings import Settings
 from kit.route.gateway.signals import Signals
 from kit.route.gateway.waiting import Waiting
+from kit.route.gateway.why import Job, tried
 from kit.serve import keys
-from kit.serve.answers import HungUp
 from kit.serve.door import ANYBODY, OWNER
 from kit.serve.errors import ApiError
 from kit.serve.limits import Allowance
@@ -37,28 +37,6 @@ FARTHEST: tuple[p.Privacy, ...] = (
     "personal",
     "private",
 )  # each may go less far than the one before
-
-
-@dataclass
-class Job:
-    """A request on its way.
-
-    Attributes:
-        ask: what the caller wants. ``request``: what the policy sees of it.
-        begin_s: when it came, on the driver's clock.
-        route, fault: what was decided; why not by the policy.
-        first: the edge's answer, if it was asked before the decision.
-        attempts: who was asked.
-    """
-
-    ask: Ask
-    request: Request
-    begin_s: float
-    may_wait: bool = False
-    route: Route | None = None
-    fault: str = ""
-    first: Reply | None = None
-    attempts: list[Attempt[Reply]] = field(default_factory=list)
 
 
 class House:
@@ -251,7 +229,7 @@ class House:
             attempts=len(job.attempts),
             confidence=answer.reply.confidence if answer and answer.reply else None,
             cost_usd=usd,
-            tried=tuple(_tried(a, end_s, self.dispatcher.settings.attempt_timeout_ms) for a in job.attempts),
+            tried=tuple(tried(a, end_s, self.dispatcher.settings.attempt_timeout_ms) for a in job.attempts),
             now_s=end_s,
         )
         tell(self.policy, outcome)
@@ -272,48 +250,3 @@ class House:
     def close(self) -> None:
         """Give connections back."""
         self.exits.close()
-
-
-def _tried(attempt: Attempt[Reply], end_s: float, limit_ms: float | None) -> p.Attempt:
-    """An attempt in the words of policies that learn."""
-    took_ms = 1000 * ((attempt.end_s or end_s) - attempt.start_s)
-    status = "answered" if attempt.reply else "failed"
-    if attempt.how == "open":
-        status = "timed_out" if limit_ms is not None and took_ms >= limit_ms else "open"
-    tokens = attempt.reply.tokens_out if attempt.reply else 0.0
-    return p.Attempt(
-        attempt.target,
-        status,  # type: ignore[arg-type]
-        took_ms,
-        ttft_ms=took_ms if attempt.reply else None,
-        output_tokens=0 if isnan(tokens) else int(tokens),
-        retry_after_s=attempt.error.retry_after_s if attempt.error else None,
-    )
-
-
-def reason(job: Job, carried: Carried[Reply]) -> str:
-    """Why this answer, in a few words."""
-    answer, why = carried.answer, []
-    if job.fault:
-        why.append(f"the policy failed ({job.fault}), so the fallback route")
-    if answer is None:
-        return "; ".join([*why, carried.none.reason if carried.none else ""])
-    earlier = [a for a in carried.attempts if a.number < answer.number]
-    later = [a for a in carried.attempts if a.number > answer.number]
-    failed = [f"{a.target.tier} {a.how}" for a in earlier if a.reply is None and a.how != "open"]
-    unsure = [a for a in earlier if a.reply is not None]
-    if unsure:
-        sure = unsure[-1].reply.confidence if unsure[-1].reply else None
-        why.append(f"escalated: {unsure[-1].target.tier} was unsure ({sure:.2f})" if sure is not None else "")
-    if failed:
-        why.append(f"after {', '.join(failed)}")
-    if silent := [a.target.tier for a in earlier if a.how == "open"]:
-        hedged = job.route is not None and job.route.hedge_after_ms is not None
-        who = ", ".join(silent)
-        why.append(f"{who} was slower" if hedged else f"after {who} was silent for too long")
-    if later and answer.reply is not None and job.route and job.route.escalate_below is not None:
-        why.append("nobody surer answered")
-    return "; ".join(w for w in why if w) or "first choice"
-
-
-__all__ = ["House", "HungUp", "Job", "reason"]

@@ -54,11 +54,14 @@ class WithFallback:
         tell(self.policy, outcome)
 
 
-@dataclass(frozen=True)
 class Deciding:
-    """A function as a policy."""
+    """A function as a policy: it is called like ``Policy.route``."""
 
-    route: Callable[[Request, FleetView, float, np.random.Generator], Route]
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def route(self, request: Request, fleet: FleetView, now: float, rng: np.random.Generator) -> Route:
+        return self._function(request, fleet, now, rng)
 
 
 def build(settings: Settings, report: Callable[[PolicyError], None]) -> Policy:
@@ -104,7 +107,7 @@ def own(where: str, options: dict[str, Any]) -> Policy:
     try:
         module = _module(place)
         found = getattr(module, name) if name else _only(module)
-        made = found(**options) if inspect.isclass(found) else found
+        made: Any = found(**options) if inspect.isclass(found) else found
     except SettingsError:
         raise
     except Exception as e:  # whatever a reader's file does when it is read
@@ -143,6 +146,7 @@ def _only(module: ModuleType) -> Any:
     ]
     if len(found) != 1:
         raise SettingsError(
-            f"policy: {module.__name__} has {len(found)} classes with a route(); say which: {module.__name__}.py:Name."
+            f"policy: {module.__name__} has {len(found)} classes with a route(), so say which: "
+            f"{module.__name__}.py:Name."
         )
     return found[0]

@@ -5,7 +5,7 @@ policy = "confidence_cascade"
 options = {threshold = 0.7}
 dispatch = {attempt_timeout_ms = 800, breaker_failures = 5, breaker_cooldown_s = 2}
 tiers = [
-  {name = "edge", kind = "device", base_url = "http://127.0.0.1:8000/v1", model = "edge", speaks = "classify"},
+  {name = "edge", kind = "device", base_url = "http://127.0.0.1:8000/v1", speaks = "classify"},
   {name = "cloud", kind = "central_cloud", base_url = "http://127.0.0.1:8001/v1", model = "big"},
 ]
 ```
@@ -61,8 +61,8 @@ class TierSettings(BaseModel):
         host = urlsplit(self.base_url).hostname or ""
         if self.kind == "device" and not _is_home(host):
             raise ValueError(
-                f"tier {self.name!r} is said to be a device, where private requests may go, and {host!r} is not "
-                "an address of this machine or of the home"
+                f"tier {self.name!r} is said to be a device, where private requests may go, and {host!r} is "
+                "not an address of this machine or of the home"
             )
         return self
 
@@ -101,13 +101,13 @@ class Settings(BaseSettings):
         fallback: a tier that is put behind every route that lacks it; empty: routes stay as they are.
         privacy_first: whether `kit.policy.PrivacyFirst` stands around the policy. Without it the last line
             of defence refuses what must not leave.
-        privacy: of requests that do not say theirs. ``intents``: privacy of what the edge takes for an intent.
+        privacy: of requests that do not say theirs. ``intents``: and of what the edge takes for one of them.
         edge_first: this tier's classifier is asked before the policy decides, so that it knows intent and
             confidence; empty: no.
         policy_limit_ms: a reader's policy that takes longer is passed over.
         signals_every_s: how often the tiers are looked at, so how old a policy's view may be.
         deadline_ms: of requests that do not say theirs. ``stream_s``: a stream takes no longer.
-        remember: answers kept in memory, for when nobody can answer. ``waiting``: places in the offline queue.
+        remember: answers kept for when nobody can give one. ``waiting``: places in the offline queue.
         kept: requests that ``/v1/records`` shows.
     """
 

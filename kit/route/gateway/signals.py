@@ -25,7 +25,7 @@ class Seen:
 
     Attributes:
         healthy: its health path answered, the last time. ``load``: requests there, as it says.
-        rtt_ms: the last round trips of the health path. ``service_ms``: mean time of its answers without them.
+        rtt_ms: the last round trips of the health path. ``service_ms``: mean time of its answers, less these.
         open: attempts of ours that are open.
     """
 
@@ -63,8 +63,10 @@ class Signals:
         self.view = FleetView(tuple(self._tier(tier, True) for tier in tiers))
 
     async def look(self) -> None:
-        """Ask all tiers at once, and take a new view. One that does not answer holds up the view for as long as
-        a period lasts at most."""
+        """Ask all tiers at once, and take a new view.
+
+        One that does not answer holds up the view for two periods at most.
+        """
         await asyncio.gather(*(self._ask(tier) for tier in self._tiers))
         self.view = FleetView(tuple(self._tier(tier, self._allowed(tier)) for tier in self._tiers))
 
@@ -94,7 +96,7 @@ class Signals:
             queue=max(seen.load, seen.open),
             healthy=seen.healthy and allowed,
             price_usd_per_mtok=tier.usd_per_mtok_out,
-            age_s=2 * self.every_s,  # a look may itself last as long as a period
+            age_s=3 * self.every_s,  # a look may itself last for two
         )
 
     def sent(self, name: str) -> None:

@@ -1,4 +1,4 @@
-"""The offline queue: requests that may wait are kept until somebody can answer them, first come, first served."""
+"""The offline queue: requests that may wait are kept until somebody can answer them, the oldest first."""
 
 from __future__ import annotations
 

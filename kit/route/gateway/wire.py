@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import h11
 
 KEEP_S = 3.0
-"""Idle connections are closed after this time: before uvicorn closes them (5 s), so that none breaks in use."""
+"""Idle connections are closed after this time: before uvicorn does it (5 s), so that none breaks in use."""
 PIECE = 65_536
 REST_S = 1.0
 
