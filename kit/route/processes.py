@@ -106,9 +106,14 @@ def ending(*processes: Proxied | Replayed) -> Iterator[None]:
 
 
 def _start(module: str, told: str) -> tuple[subprocess.Popen, dict[str, int]]:
-    process = subprocess.Popen([sys.executable, "-m", module, told], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     atexit.register(process.kill)
+    assert process.stdin is not None
     assert process.stdout is not None
+    with process.stdin as to:  # a command line would be too short for thousands of answers
+        to.write(told)
     line = process.stdout.readline()
     if not line:
         raise RuntimeError(f"{module} did not start (exit code {process.wait()}); what it said stands above.")

@@ -9,13 +9,14 @@ An *exchange* begins when the client speaks after the server did: with HTTP/1.1 
 open, that is one request and its answer, streamed or not. Not here: TCP's handshake and slow start (the
 kernel accepts at once), a link that connections share (each has the bandwidth for itself), back-pressure.
 
-``python -m kit.route.proxy '{"target": "127.0.0.1:8000", "links": {"wan": {"rtt_ms": 40}}}'`` runs one. It
+``echo '{"target": "127.0.0.1:80", "links": {"a": {"rtt_ms": 40}}}' | python -m kit.route.proxy`` runs one. It
 prints its two ports: where it listens, and where it takes commands, a line each (see `COMMANDS`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import socket
 import struct
@@ -304,4 +305,5 @@ def described(target: str, links: Mapping[str, Link], seed: int = 0, notice_ms: 
 
 
 if __name__ == "__main__":
-    precise(serve(json.loads(sys.argv[1])))
+    gc.freeze()  # what is there now stays: no pause to look through it
+    precise(serve(json.load(sys.stdin)))

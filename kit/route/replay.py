@@ -5,13 +5,14 @@ it. This one takes its time without work: service times from a list or from quan
 the others wait in order. It speaks as much of the OpenAI API as the gateway asks (`kit.route.speech`), writes
 down every byte that it receives, and can be told to fail in the ways in which clouds fail.
 
-``python -m kit.route.replay '{"service_ms": 80}'`` runs one; it prints its port. ``POST /fault`` with
+``echo '{"service_ms": 80}' | python -m kit.route.replay`` runs one; it prints its port. ``POST /fault`` with
 ``{"fault": "hang"}`` changes what it does (see `FAULTS`), ``{}`` mends it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -320,4 +321,5 @@ async def serve(told: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    precise(serve(json.loads(sys.argv[1])))
+    gc.freeze()  # what is there now stays: no pause to look through it
+    precise(serve(json.load(sys.stdin)))

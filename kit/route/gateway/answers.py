@@ -34,16 +34,19 @@ async def answer(house: House, http: Request, ask: Ask) -> Response:
     job.may_wait = headers.get("x-may-wait", "").lower() == "true"
     if job.may_wait and ask.stream:
         raise ApiError(400, "A request that may wait cannot be a stream.", "invalid_value", "stream")
-    if len(house.driver.open) >= house.settings.most:
+    if len(house.names) >= house.settings.most:
         house.finish(job, "rejected", "too many requests are open")
         raise ApiError(
             503, f"{house.settings.most} requests are open already.", "queue_full", retry_after_s=1
         )
+    house.names.add(job.request.id)
     try:
         return await unless_gone(http, _answered(house, job))
     except HungUp:
         house.finish(job, "failed", "the caller hung up")
         raise
+    finally:
+        house.names.discard(job.request.id)
 
 
 async def _answered(house: House, job: Job) -> Response:
@@ -216,6 +219,17 @@ async def _again(house: House, ticket: Ticket[Job]) -> None:
     """Decide about it anew, as the simulator does."""
     old = ticket.job
     job = Job(old.ask, old.request, house.driver.now_s(), may_wait=True)
+    if job.request.id in house.names:
+        return  # somebody uses its name; the next time
+    house.names.add(job.request.id)
+    try:
+        await _try(house, ticket, job)
+    finally:
+        house.names.discard(job.request.id)
+
+
+async def _try(house: House, ticket: Ticket[Job], job: Job) -> None:
+    """Once."""
     try:
         route = await house.decide(job)
     except ApiError as e:

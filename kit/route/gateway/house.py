@@ -60,6 +60,7 @@ class House:
         self.signals = Signals(
             settings.tiers, self.exits, self.dispatcher, self.driver.now_s, settings.signals_every_s
         )
+        self.names: set[str] = set()  # of requests that are under way
         self.draining, self._fault, self.zero_s = False, "", 0.0
 
     # -- read
@@ -74,7 +75,7 @@ class House:
                 404, f"no model is called {told!r}; there are: {names}.", "model_not_found", "model"
             )
         id = headers.get("x-request-id") or uuid.uuid4().hex
-        if id in self.driver.open:
+        if id in self.names:
             raise ApiError(
                 409, f"a request called {id!r} is under way: each needs a name of its own.", "same_id"
             )
@@ -111,7 +112,7 @@ class House:
     async def _ask_edge(self, job: Job) -> None:
         """Intent and confidence before the decision; a tier that does not tell leaves them unknown."""
         tier = self.tiers[self.settings.edge_first]
-        limit_ms = self.settings.dispatching().attempt_timeout_ms or self.settings.connect_timeout_ms
+        limit_ms = self.dispatcher.settings.attempt_timeout_ms or self.settings.connect_timeout_ms
         try:
             async with asyncio.timeout(limit_ms / 1000):
                 job.first = await call(self.exits, tier, job.request, job.ask, tier.model, judged=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import json
 import logging
 import os
@@ -64,6 +65,8 @@ def run(settings: Settings) -> None:
         log_config=None,
         server_header=False,
     )
+    gc.collect()
+    gc.freeze()  # what is there now stays: no pause to look through it
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again once it has stopped
     Server(config, app.state.house).run()
 
@@ -133,8 +136,8 @@ def behind(
 
 
 def _tier(name: str, kind: str, url: str, place: Place, model: str, speaks: str) -> dict[str, Any]:
-    model = place.model if isinstance(place, Script) else model
-    return {"name": name, "kind": kind, "base_url": url + "/v1", "model": model, "speaks": speaks}
+    more = {"model": place.model, "servers": place.servers} if isinstance(place, Script) else {"model": model}
+    return {"name": name, "kind": kind, "base_url": url + "/v1", "speaks": speaks, **more}
 
 
 def _place(stack: ExitStack, place: Place, models: str) -> tuple[Started | Replayed | None, str]:

@@ -35,8 +35,9 @@ class TierSettings(BaseModel):
 
     ``speaks``: "chat" hands requests on as they are; "classify" asks only for the intent of what was said
     last, and gives it back in the form that the caller asked for. ``model`` is asked when a route names none,
-    ``models`` are all that it serves. ``rtt_ms`` and ``service_ms`` are believed until they are measured.
-    ``health`` and ``load`` are paths that are asked now and then; empty: not asked.
+    ``models`` are all that it serves, ``servers`` how many requests at a time. ``rtt_ms`` and ``service_ms``
+    are believed until they are measured. ``health`` and ``load`` are paths that are asked now and then, if
+    they are not empty.
     """
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
@@ -53,6 +54,7 @@ class TierSettings(BaseModel):
     usd_per_mtok_in: AtLeast0 = 0.0
     usd_per_mtok_out: AtLeast0 = 0.0
     usd_per_request: AtLeast0 = 0.0
+    servers: Annotated[int, Field(ge=1)] = 1
     health: str = "/readyz"
     load: str = "/metrics"
 

@@ -96,6 +96,8 @@ class Signals:
             queue=max(seen.load, seen.open),
             healthy=seen.healthy and allowed,
             price_usd_per_mtok=tier.usd_per_mtok_out,
+            price_usd_per_request=tier.usd_per_request,
+            servers=tier.servers,
             age_s=3 * self.every_s,  # a look may itself last for two
         )
 
