@@ -658,6 +658,80 @@ def test_the_network_is_cut_in_the_middle_of_an_answer():
     live(work)
 
 
+OK = b"HTTP/1.1 200 OK\r\n"
+JSON_ = OK + b"Content-Type: application/json\r\n"
+SSE = OK + b"Content-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+WORD = b'data: {"choices": [{"index": 0, "delta": {"content": "hi"}, "finish_reason": null}]}\n\n'
+END = b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\n'
+STRANGE = {
+    "no HTTP": b"220 mail.example ESMTP\r\n",
+    "nothing": b"",
+    "no body": b"HTTP/1.1 204 No Content\r\n\r\n",
+    "elsewhere": b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
+    "too short": JSON_ + b'Content-Length: 99\r\n\r\n{"choices": []}',
+    "a list": JSON_ + b"Content-Length: 2\r\n\r\n[]",
+    "no choices": JSON_ + b"Content-Length: 2\r\n\r\n{}",
+    "choices of nothing": JSON_ + b'Content-Length: 19\r\n\r\n{"choices": [null]}',
+    "half a character": JSON_ + b"Content-Length: 3\r\n\r\n\xff\xfe{",
+    "a header without end": OK + b"X: " + b"y" * 200_000,
+    "a bad chunk": OK + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+    "no events": SSE + b"hello\n\n",
+    "an event of no choice": SSE + b'data: {"choices": [3]}\n\n',
+    "an error at once": SSE + b'data: {"error": {"message": "out of memory"}}\n\n',
+    "only an opening": SSE
+    + b'data: {"choices": [{"index": 0, "delta": {"content": ""}}]}\n\ndata: [DONE]\n\n',
+}
+
+
+async def _says(told):
+    """A server that says this to everybody, whatever he asks, and hangs up. Returns it and its port."""
+
+    async def talk(reader, writer):
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(int(re.search(rb"content-length: (\d+)", head, re.I)[1]))
+            writer.write(told)
+            await writer.drain()
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    return server, server.sockets[0].getsockname()[1]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("what", STRANGE)
+def test_whatever_a_cloud_says_the_edge_answers(what, stream):
+    async def work():
+        server, port = await _says(STRANGE[what])
+        cloud = {"base_url": f"http://127.0.0.1:{port}/v1", "health": "", "load": ""}
+        async with Home(policy="always_cloud", fallback="edge", cloud=cloud) as home:
+            got = await home.ask(SURE, stream=stream)
+            assert (got.status, got.tier) == (200, "edge"), got.body
+            assert got.headers["x-kit-reason"].startswith("after cloud")
+            assert "in the gateway" not in got.headers["x-kit-reason"], "a bug of ours"
+        server.close()
+
+    live(work)
+
+
+@pytest.mark.parametrize(
+    ("told", "ends"), [(WORD + END, "[DONE]"), (WORD, "broke_off"), (WORD + b"data: oops\n\n", "broke_off")]
+)
+def test_a_stream_without_done_is_whole_if_it_told_why_it_ended(told, ends):
+    async def work():
+        server, port = await _says(SSE + told)
+        cloud = {"base_url": f"http://127.0.0.1:{port}/v1", "health": "", "load": ""}
+        async with Home(policy="always_cloud", cloud=cloud) as home:
+            last = (await home.ask(SURE, stream=True)).events()[-1]
+            assert (last if ends == "[DONE]" else last["error"]["code"]) == ends
+        server.close()
+
+    live(work)
+
+
 def test_nobody_at_all_is_told_as_such():
     async def work():
         async with Home(dispatch=HABITS_LIVE) as home:

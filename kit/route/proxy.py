@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import os
 import socket
 import struct
 import sys
@@ -33,7 +34,7 @@ from kit.route.delays import Delays, down, precise
 from kit.simulate.scenario import Link
 
 Mode = Literal["up", "cut", "hang"]
-LINGER = struct.pack("ii", 1, 0)  # close with a reset
+LINGER = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)  # close with a reset
 
 COMMANDS = {
     "state": "say what it does and what it has seen",

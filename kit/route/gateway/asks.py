@@ -126,7 +126,7 @@ async def read_whole(response: Received) -> Reply:
         raise NoAnswer(str(e)) from None
     except ValueError:
         raise NoAnswer("the answer is no JSON") from None
-    if not isinstance(body, dict) or not isinstance(body.get("choices", body.get("data")), list):
+    if not isinstance(body, dict) or not _are_objects(body.get("choices", body.get("data"))):
         raise NoAnswer("the answer is no answer of this API")
     reply = Reply(body=body, model=str(body.get("model", "")), confidence=_sure(response.headers))
     reply.note(body.get("usage"))
@@ -157,7 +157,11 @@ async def read_stream(response: Received, judged: bool) -> Reply:
 
 
 async def _events(response: Received) -> AsyncIterator[dict[str, Any]]:
-    """The events of a stream. Raises ValueError for what is none, WireError if it ends too early."""
+    """The events of a stream. Raises ValueError for what is none, WireError if it ends too early.
+
+    Not every server says [DONE]; then the last choice must have told why it ended.
+    """
+    finished = False
     async for line in response.lines():
         if not line.startswith("data:"):
             if line and line[0] == "<":
@@ -171,10 +175,16 @@ async def _events(response: Received) -> AsyncIterator[dict[str, Any]]:
             event = json.loads(data)
         except ValueError:
             raise ValueError("an event that is no JSON") from None
-        if not isinstance(event, dict):
-            raise ValueError("an event that is no object")
+        if not isinstance(event, dict) or not _are_objects(event.get("choices") or []):
+            raise ValueError("an event that is none of this API")
+        finished = finished or any(choice.get("finish_reason") for choice in event.get("choices") or ())
         yield event
-    raise WireError("the stream ended without [DONE]")
+    if not finished:
+        raise WireError("the stream ended without [DONE]")
+
+
+def _are_objects(choices: object) -> bool:
+    return isinstance(choices, list) and all(isinstance(choice, dict) for choice in choices)
 
 
 def is_token(event: Mapping[str, Any]) -> bool:
