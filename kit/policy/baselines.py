@@ -8,11 +8,11 @@ Not here: policies that learn, or that weigh latency, price and quality against 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from operator import attrgetter
-from typing import Literal
+from typing import Any, Literal
 from zlib import crc32
 
 import numpy as np
@@ -49,6 +49,13 @@ def usable(request: Request, fleet: FleetView) -> Sequence[TierView]:
         has = ", ".join(f"{tier.name} ({' '.join(tier.models)})" for tier in fleet.tiers)
         raise ValueError(f"no tier serves model {request.model!r}; this fleet has: {has or 'no tiers'}.")
     return [tier for tier in tiers if tier.healthy] or tiers
+
+
+def first(request: Request, fleet: FleetView, by: Callable[[TierView], Any]) -> TierView:
+    """Of the `usable` tiers, the one with the smallest ``by(tier)``."""
+    if request.model is None and fleet.healthy:
+        return fleet.first(by)
+    return min(usable(request, fleet), key=by)
 
 
 @dataclass(frozen=True)
@@ -108,7 +115,7 @@ class Nearest:
     """The healthy tier with the shortest round trip."""
 
     def route(self, request: Request, fleet: FleetView, now: float, rng: np.random.Generator) -> Route:
-        return route_along((min(usable(request, fleet), key=_NEARNESS).name,), request.model)
+        return route_along((first(request, fleet, _NEARNESS).name,), request.model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +123,7 @@ class LeastBusy:
     """The healthy tier with the shortest queue; of equals, the nearest."""
 
     def route(self, request: Request, fleet: FleetView, now: float, rng: np.random.Generator) -> Route:
-        return route_along((min(usable(request, fleet), key=_BUSYNESS).name,), request.model)
+        return route_along((first(request, fleet, _BUSYNESS).name,), request.model)
 
 
 @dataclass(frozen=True, slots=True)

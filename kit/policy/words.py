@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 Privacy = Literal["public", "personal", "private"]
 """``public`` may go anywhere; ``personal`` may leave the home, but not to the central cloud;
@@ -125,9 +126,22 @@ class FleetView:
 
     tiers: tuple[TierView, ...]
     healthy: tuple[TierView, ...] = field(init=False, repr=False, compare=False)
+    _first: dict[Callable[[TierView], Any], TierView] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "healthy", tuple([tier for tier in self.tiers if tier.healthy]))
+        object.__setattr__(self, "_first", {})
+
+    def first(self, by: Callable[[TierView], Any]) -> TierView:
+        """The healthy tier with the smallest ``by(tier)``. A view never changes, so it is found once.
+
+        Raises:
+            ValueError: no tier is healthy.
+        """
+        found = self._first.get(by)
+        if found is None:
+            found = self._first[by] = min(self.healthy, key=by)
+        return found
 
     def __getitem__(self, name: str) -> TierView:
         """The tier called ``name``.
