@@ -893,7 +893,9 @@ def test_the_policy_knows_what_the_edge_said_if_it_was_asked_first():
             home.house.policy.policy.policy = policies.Deciding(
                 lambda request, *rest: seen.append(request) or inner.route(request, *rest)
             )
-            assert (await home.ask(UNSURE)).headers["x-kit-attempts"] == "1", "straight to the cloud"
+            got = await home.ask(UNSURE)
+            assert got.headers["x-kit-attempts"] == "1", "straight to the cloud"
+            assert got.headers["x-kit-reason"] == "the edge said TurnOff (0.30)"
             await home.ask("开灯 please")
             assert [(r.edge_confidence, r.intent, r.language) for r in seen] == [
                 (0.3, "TurnOff", "en"), (0.3, "TurnOff", "zh"),
@@ -1025,6 +1027,35 @@ def test_queues_are_seen_and_a_tier_that_hangs_does_not_hide_the_others():
                 task.cancel()
             await asyncio.gather(*open_, return_exceptions=True)
             await home.until(lambda: home.house.signals.seen["cloud"].open == 0)
+
+    live(work)
+
+
+def test_a_server_that_has_no_health_path_lives_all_the_same():
+    """Any OpenAI-compatible server may stand here, and most have other paths."""
+
+    async def work():
+        tiers = {"health": "/nowhere", "load": ""}
+        async with Home(edge=tiers, cloud=tiers) as home:
+            await home.until(lambda: home.house.view()["cloud"].rtt_ms > 0)
+            assert home.healthy("cloud")
+            home.cloud.fault = Fault("hang")
+            assert (await home.ask(SURE)).tier == "edge"
+
+    live(work)
+
+
+def test_only_the_last_requests_are_kept_and_what_was_asked_is_not():
+    async def work():
+        async with Home(kept=3) as home:
+            ids = [(await home.ask(f"{SURE} secret-{i}")).headers["x-kit-id"] for i in range(5)]
+            table = await home.get("/v1/records")
+            assert [row.split(",")[0] for row in table.body.decode().split()[1:]] == ids[2:]
+            assert (await home.get("/v1/records/" + ids[0])).status == 404
+            one = await home.get("/v1/records/" + ids[4])
+            assert (one.status, one.json()["privacy"]) == (200, "public")
+            for told in (table, one, await home.get("/metrics"), await home.get("/v1/fleet")):
+                assert b"secret" not in told.body
 
     live(work)
 
@@ -1330,15 +1361,24 @@ def _up(url):
         return False
 
 
-def test_wrong_use_of_the_command_line_is_explained(tmp_path, capsys):
+def test_wrong_use_of_the_command_line_is_explained_before_anything_starts(tmp_path, capsys, monkeypatch):
     from kit import cli
+
+    monkeypatch.setattr(sys.modules["kit.route.gateway.run"], "serving", None)
 
     file = tmp_path / "g.toml"
     file.write_text(f"tiers = [{ONE}]\n")
     assert cli.main(["gateway", "--settings", str(file), "--network", "cable_assumed"]) == 2
     assert "leave out --edge, --cloud and --network" in capsys.readouterr().err
-    assert cli.main(["gateway", "--cloud", "http://127.0.0.1:1", "--cloud-ms", "3"]) == 2
-    assert "give one of them" in capsys.readouterr().err
+    for argv, says in (
+        (["--cloud", "http://127.0.0.1:1", "--cloud-ms", "3"], "give one of them"),
+        (["--policy", "magic"], "'magic' is no known name"),
+        (["--network", "string_and_cans"], "string_and_cans"),
+        (["--network", "5g_germany_loss_2025"], "say rtt_ms"),
+        (["--port", "99999"], "port"),
+    ):
+        assert cli.main(["gateway", *argv]) == 2
+        assert says in capsys.readouterr().err
 
 
 assert set(FAULTS) == {"hang", "slow", "error", "garbage", "truncated", "break", "close"}, (

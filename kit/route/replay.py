@@ -174,8 +174,10 @@ class Replay:
             _send(writer, 200, text.encode(), "text/plain")
         elif path == "/v1/models":
             _write(writer, 200, {"object": "list", "data": [{"id": self.script.model, "object": "model"}]})
-        else:
+        elif path in ("/readyz", "/healthz"):
             _write(writer, 200, {"status": "ready"})
+        else:
+            _write(writer, 404, _error("there is no such path"))
 
     async def _serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str, body: bytes

@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
+from kit.policy import Policy
 from kit.route.gateway import answers
 from kit.route.gateway.asks import Ask, Chat, Classify, Completion
 from kit.route.gateway.house import House
@@ -27,13 +28,17 @@ from kit.serve.schemas import Model, Models
 log = logging.getLogger("kit.gateway")
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, policy: Policy | None = None) -> FastAPI:
     """The application. Nothing is asked of the tiers before it starts.
+
+    Args:
+        settings: all of them.
+        policy: decides, instead of the one that the settings name.
 
     Raises:
         SettingsError: the policy cannot be made.
     """
-    house = House(settings)
+    house = House(settings, policy)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -69,15 +69,15 @@ class Exits:
             raise await _refusal(answer)
         return answer
 
-    async def look(self, name: str, path: str, limit_s: float) -> str | None:
-        """Ask a tier how it is; nothing of a request is in it. What it says; None: nothing good."""
+    async def look(self, name: str, path: str, limit_s: float) -> tuple[int, str] | None:
+        """Ask a tier how it is; nothing of a request is in it. Status and text; None: nobody answers."""
         try:
             async with asyncio.timeout(limit_s):
                 answer = await self._wires[name].ask("GET", path, {})
                 text = (await answer.read()).decode(errors="replace")
         except (WireError, TimeoutError):
             return None
-        return text if answer.status == 200 else None
+        return answer.status, text
 
     def close(self) -> None:
         """Close what is idle."""
@@ -92,15 +92,14 @@ def _headers(tier: TierSettings) -> dict[str, str]:
 
 async def _refusal(answer: Received) -> NoAnswer:
     """A refusal as the dispatcher understands it: whose fault it is, and when to ask again."""
-    status, body, message = answer.status, None, ""
+    status, body = answer.status, None
     try:
         body = json.loads(await answer.read())
-        message = str(body["error"]["message"])
-    except (WireError, ValueError, LookupError, TypeError):
+    except (WireError, ValueError):
         pass
-    ours = status in OURS
-    reason = f"HTTP {status}" + (f": {message[:200]}" if ours and message else "")
-    return NoAnswer(reason, retry_after_s(answer.headers), not ours, status, body if ours else None)
+    ours = status in OURS  # its words go to the caller only: they may repeat what was asked
+    told = body if ours and isinstance(body, dict) else None
+    return NoAnswer(f"HTTP {status}", retry_after_s(answer.headers), not ours, status, told)
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:

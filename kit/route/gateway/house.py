@@ -42,7 +42,7 @@ FARTHEST: tuple[p.Privacy, ...] = (
 class House:
     """What the application holds."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, policy: Policy | None = None) -> None:
         self.settings = settings
         self.keys = keys.load(settings.keys) if settings.keys else None
         self.nobody = OWNER if settings.host in LOOPBACK else ANYBODY
@@ -51,7 +51,7 @@ class House:
         self.tiers = {tier.name: tier for tier in settings.tiers}
         self.dispatcher = StandardDispatcher(settings.dispatching(), settings.seed)
         self.rng = np.random.default_rng(settings.seed)
-        self.policy = policies.build(settings, self._failed)
+        self.policy = policies.build(settings, self._failed, policy)
         self.memory, self.book = Memory(settings.remember), Book(settings.kept)
         self.waiting: Waiting[Job] = Waiting(settings.waiting)
         self.metrics = Metrics(lambda: self.signals.view, lambda: len(self.waiting))

@@ -64,17 +64,22 @@ class Deciding:
         return self._function(request, fleet, now, rng)
 
 
-def build(settings: Settings, report: Callable[[PolicyError], None]) -> Policy:
+def build(
+    settings: Settings, report: Callable[[PolicyError], None], policy: Policy | None = None
+) -> Policy:
     """The policy that the settings name, guarded: the same object inside as in the simulator.
 
     Args:
+        policy: an object to take instead of the name.
         report: called when it fails; the request then goes to the nearest tier.
 
     Raises:
         SettingsError: there is no such policy.
     """
     names = [tier.name for tier in settings.tiers]
-    if settings.policy in MAKERS or settings.policy in ALSO:
+    if policy is not None:
+        inner: Policy = Watched(policy, settings.policy_limit_ms / 1000)
+    elif settings.policy in MAKERS or settings.policy in ALSO:
         try:
             inner = make(settings.policy, settings.options, names)
         except WrongPolicy as e:

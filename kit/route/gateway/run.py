@@ -23,10 +23,14 @@ from typing import Any
 import httpx
 import uvicorn
 
+from kit.policy import TierKind
 from kit.route import processes
+from kit.route.delays import Delays
+from kit.route.delays import network as links_of
+from kit.route.gateway import policies
 from kit.route.gateway.app import create_app
 from kit.route.gateway.house import House
-from kit.route.gateway.settings import Settings
+from kit.route.gateway.settings import Settings, load
 from kit.route.processes import Proxied, Replayed
 from kit.route.replay import Script
 from kit.serve.run import Started, free_port
@@ -34,6 +38,7 @@ from kit.serve.run import started as serving
 from kit.simulate.scenario import Link
 
 START_S = 60.0
+KINDS: dict[str, TierKind] = {"edge": "device", "cloud": "central_cloud"}
 EDGE = 'models = [{name = "edge", kind = "classify", source = "intent.int8"}]\nthreads = 1\n'
 CLOUD = 'models = [{name = "smollm2", kind = "chat", source = "smollm2.int4"}]\n'
 
@@ -119,6 +124,7 @@ def behind(
         settings: more of the gateway's, see `Settings`; ``edge_tier`` and ``cloud_tier`` are fields of
             these two tiers.
     """
+    _check(settings, network, seed)
     with ExitStack() as stack:
         near, edge_url = _place(stack, edge, EDGE)
         far, cloud_url = _place(stack, cloud, CLOUD)
@@ -128,11 +134,19 @@ def behind(
             stack.enter_context(processes.ending(proxy))
             seen_url = proxy.url
         tiers = [
-            _tier("edge", "device", edge_url, edge, "edge", "classify") | settings.pop("edge_tier", {}),
-            _tier("cloud", "central_cloud", seen_url, cloud, "smollm2", "chat")
+            _tier("edge", KINDS["edge"], edge_url, edge, "edge", "classify") | settings.pop("edge_tier", {}),
+            _tier("cloud", KINDS["cloud"], seen_url, cloud, "smollm2", "chat")
             | settings.pop("cloud_tier", {}),
         ]
         yield Stack({"tiers": tiers, "seed": seed, **settings}, edge_url, cloud_url, near, far, proxy)
+
+
+def _check(settings: Mapping[str, Any], network: str | Mapping[str, Link], seed: int) -> None:
+    """Raise now what would be raised after everything has started, which can take a minute."""
+    told = {k: v for k, v in settings.items() if k not in ("edge_tier", "cloud_tier")}
+    nowhere = [_tier(*place, "http://127.0.0.1:9", None, "", "chat") for place in KINDS.items()]
+    policies.build(load(None, **{**told, "tiers": nowhere}), lambda error: None)
+    Delays(links_of(network) if isinstance(network, str) else network, seed)
 
 
 def _tier(name: str, kind: str, url: str, place: Place, model: str, speaks: str) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from kit.policy import FleetView, StandardDispatcher, Target, TierView
 from kit.route.gateway.exits import Exits
 from kit.route.gateway.settings import TierSettings
 
-LOAD = re.compile(r"^kit_num_requests_(?:running|waiting)(?:\{[^}]*\})? ([\d.e+]+)", re.M)
+LOAD = re.compile(r"^(?:kit_|vllm:)num_requests_(?:running|waiting)(?:\{[^}]*\})? ([\d.e+]+)", re.M)
+"""What `kit serve` and vLLM tell of their load."""
 MEMORY = 0.9  # share of a mean that is left after each new value
 LOOKS = 9  # round trips whose median counts
 
@@ -74,11 +75,14 @@ class Signals:
         seen, limit_s = self.seen[tier.name], min(self.every_s, 2.0)
         if tier.health:
             start = time.perf_counter()
-            seen.healthy = await self._exits.look(tier.name, tier.health, limit_s) is not None
+            told = await self._exits.look(tier.name, tier.health, limit_s)
+            seen.healthy = (
+                told is not None and told[0] < 500
+            )  # not every server has this path: 404 is a life sign
             if seen.healthy:
                 seen.rtt_ms.append(1000 * (time.perf_counter() - start))
-        if tier.load and seen.healthy and (text := await self._exits.look(tier.name, tier.load, limit_s)):
-            seen.load = int(sum(float(n) for n in LOAD.findall(text)))
+        if tier.load and seen.healthy and (told := await self._exits.look(tier.name, tier.load, limit_s)):
+            seen.load = int(sum(float(n) for n in LOAD.findall(told[1])))
 
     def _allowed(self, tier: TierSettings) -> bool:
         """Whether its circuit breakers let anything through."""

@@ -55,6 +55,8 @@ def reason(job: Job, carried: Carried[Reply]) -> str:
     answer, why = carried.answer, []
     if job.fault:
         why.append(f"the policy failed ({job.fault}), so the fallback route")
+    if job.request.edge_confidence is not None:
+        why.append(f"the edge said {job.request.intent} ({job.request.edge_confidence:.2f})")
     if answer is None:
         return "; ".join([*why, carried.none.reason if carried.none else ""])
     earlier = [a for a in carried.attempts if a.number < answer.number]
