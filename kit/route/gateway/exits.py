@@ -12,6 +12,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from time import time
 from typing import Any
@@ -93,10 +94,8 @@ def _headers(tier: TierSettings) -> dict[str, str]:
 async def _refusal(answer: Received) -> NoAnswer:
     """A refusal as the dispatcher understands it: whose fault it is, and when to ask again."""
     status, body = answer.status, None
-    try:
+    with suppress(WireError, ValueError):
         body = json.loads(await answer.read())
-    except (WireError, ValueError):
-        pass
     ours = status in OURS  # its words go to the caller only: they may repeat what was asked
     told = body if ours and isinstance(body, dict) else None
     return NoAnswer(f"HTTP {status}", retry_after_s(answer.headers), not ours, status, told)
