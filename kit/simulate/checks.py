@@ -18,7 +18,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from kit import facts
 from kit.policy import DispatchSettings
-from kit.simulate import network, policies, services
+from kit.simulate import network, policies, recorded, services
 from kit.simulate.scenario import Class, Dispatch, Link, Scenario, ScenarioError, Tier, Workload, Wrong
 
 Path = tuple[str | int, ...]
@@ -278,8 +278,8 @@ def check(scenario: Scenario, where: Where = anywhere) -> None:
 
     Raises:
         ScenarioError: a link's profile knows no round trip; a device's speed is not known, or its memory too
-            small; no such policy or option, or no such tier for it; a queue without a bound must grow
-            without end; no tier can keep a promise.
+            small; no such recorded answers; no such policy or option, or no such tier for it; a queue without
+            a bound must grow without end; no tier can keep a promise.
     """
     for name, link in scenario.links.items():
         if link.profile and link.rtt_ms is None and facts.networks()[link.profile].rtt_p50_ms is None:
@@ -294,6 +294,11 @@ def check(scenario: Scenario, where: Where = anywhere) -> None:
                 services.kv_tokens(tier)
         except Wrong as e:
             raise ScenarioError(f"{where(('tiers', name, e.field))}: {e.message}") from e
+    try:
+        recorded.answers(scenario)
+    except Wrong as e:
+        place = ("tiers",) if e.field == "answers_as" else ("workload",)
+        raise ScenarioError(f"{where(place)}: {e.message}") from e
     try:
         shared = [f.name for f in fields(DispatchSettings) if f.name in kinds(Dispatch)]
         DispatchSettings(**{name: getattr(scenario.dispatch, name) for name in shared})

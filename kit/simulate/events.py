@@ -43,7 +43,18 @@ from kit.policy import (
 from kit.simulate.draws import stream
 from kit.simulate.fleet import Scaler
 from kit.simulate.live import FULL, TOO_LONG, Hooks, Visit
-from kit.simulate.results import ANSWERED, CACHE, NOBODY, REJECTED, STATUS, Ledger
+from kit.simulate.results import (
+    ANSWERED,
+    CACHE,
+    ESCALATED,
+    FELL_BACK,
+    HEDGED,
+    NOBODY,
+    REJECTED,
+    RETRIED,
+    STATUS,
+    Ledger,
+)
 from kit.simulate.workload import Requests, requests
 from kit.simulate.world import World
 
@@ -62,6 +73,7 @@ class Chunk:
         self._usd: dict[int, np.ndarray] = {}
         rng = stream(world.seed, "confidence", number)
         self._noise = rng.standard_normal(len(asked))
+        self._sure: dict[int, list[float] | None] = {}
         self.draws = stream(world.seed, "route", number).random(len(asked))  # as the flow draws
 
     def meets(self, i: int, k: int, attempt: int) -> tuple[float, float, tuple[float, ...]]:
@@ -85,7 +97,12 @@ class Chunk:
         return float(self._usd[k][i])
 
     def confidence(self, i: int, k: int) -> float:
-        """How sure tier ``k`` is: its chance to be right, seen through some noise."""
+        """How sure tier ``k`` is: as recorded, or its chance to be right, seen through some noise."""
+        if k not in self._sure:
+            sure = self.world.sure(k, self.asked)
+            self._sure[k] = None if sure is None else sure.tolist()
+        if (known := self._sure[k]) is not None:
+            return known[i]
         p = float(np.clip(self.world.chance(k, self.asked.difficulty[i]), 1e-6, 1 - 1e-6))
         return 1 / (1 + math.exp(-(math.log(p / (1 - p)) + 0.5 * self._noise[i])))
 
@@ -104,7 +121,7 @@ class Drawn:
 class Job:
     """One request under way."""
 
-    __slots__ = ("chunk", "i", "leaked", "refused", "request", "route", "usd", "visits")
+    __slots__ = ("asked", "chunk", "how", "i", "leaked", "refused", "request", "route", "usd", "visits")
 
     def __init__(self, chunk: Chunk, i: int) -> None:
         self.chunk, self.i = chunk, i
@@ -113,6 +130,7 @@ class Job:
         self.visits: list[Visit] = []
         self.usd = 0.0
         self.leaked = self.refused = False
+        self.how = self.asked = 0
 
 
 class Events:
@@ -278,6 +296,9 @@ class Events:
         w, k = self.world, self.world.index[action.target.tier]
         up_s, down_s, need = job.chunk.meets(job.i, k, action.attempt)
         visit = Visit(job, action.attempt, k, now_s, need, down_s)
+        job.asked |= 1 << k
+        if job.visits:
+            job.how |= _why(job, k)
         job.visits.append(visit)
         self._report(job, Sent(action.request_id, action.attempt, now_s), now_s)
         if w.cut[k].now(now_s):
@@ -337,7 +358,7 @@ class Events:
         if job.request is not None:
             self._jobs.pop(job.request.id, None)
         v = visit or Visit(job, 0, NOBODY, nan, (), nan)
-        right = tier == CACHE or (visit is not None and bool(w.right(tier, g.difficulty[i], g.luck[i])))
+        right = tier == CACHE or (visit is not None and bool(w.right(tier, g, i)))
         first_s = end_s if visit is None or self._judged(job, tier) else v.first_s + v.down_s
         weight = 0.0
         if visit:
@@ -347,7 +368,7 @@ class Events:
             (
                 *(int(g.id[i]), at_s, g.kind[i], g.prompt_tokens[i], g.output_tokens[i], tier, status),
                 *(len(job.visits), sent_s, v.arrive_s, v.start_s, v.first_s, v.last_s, first_s, end_s),
-                *(right, job.leaked, job, weight),
+                *(right, job.leaked, job, weight, job.how, job.asked),
             )
         )
         if not self._plain and job.request is not None and job.route is not None:
@@ -404,9 +425,9 @@ class Events:
 
     def _ledger(self) -> Ledger:
         self._rows.sort(key=lambda row: row[0])
-        columns = [list(column) for column in zip(*self._rows, strict=True)] or [[] for _ in range(19)]
+        columns = [list(column) for column in zip(*self._rows, strict=True)] or [[] for _ in range(21)]
         columns[17] = [job.usd for job in columns[17]]
-        whole, yes = (0, 2, 3, 4, 5, 6, 7), (15, 16)
+        whole, yes = (0, 2, 3, 4, 5, 6, 7, 19, 20), (15, 16)
         arrays = [
             np.array(c, np.int64 if j in whole else bool if j in yes else float)
             for j, c in enumerate(columns)
@@ -417,6 +438,17 @@ class Events:
     def end_s(self) -> float:
         """Time of the last event."""
         return max(self.now_s, self._last_s)
+
+
+def _why(job: Job, k: int) -> int:
+    """Why tier ``k`` is asked now, after somebody else was; see `kit.simulate.results`."""
+    before = job.visits[-1]
+    if before.failed:
+        return RETRIED if before.tier == k else FELL_BACK
+    if not math.isnan(before.end_s):
+        return ESCALATED
+    hedges = job.route is not None and job.route.hedge_after_ms is not None
+    return HEDGED if hedges and len(job.visits) == 1 else FELL_BACK
 
 
 def tell_nobody(policy: Policy) -> bool:

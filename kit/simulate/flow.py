@@ -313,7 +313,7 @@ def settle(world: World, rows: _Rows, run: Flow) -> Ledger:
     leaked = np.zeros(n, bool)
     for k in np.unique(tier[there]).tolist():
         i = np.flatnonzero(tier == k)
-        right[i] = world.right(k, asked.difficulty[i], asked.luck[i])
+        right[i] = world.right(k, asked, i)
         if not world.is_free(k):
             usd[i] = np.where(worked[i], world.usd(k, asked.part(i)), 0.0)
         if not world.allowed[:, k].all():
@@ -349,4 +349,6 @@ def settle(world: World, rows: _Rows, run: Flow) -> Ledger:
         leaked=leaked,
         usd=usd,
         weight=known(weight, 0.0),
+        how=np.zeros(n, np.int64),
+        asked=np.where(there, 1 << np.maximum(tier, 0), 0),
     )

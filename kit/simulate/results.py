@@ -18,6 +18,10 @@ OPEN = 4
 CACHE, NOBODY = -2, -1
 """In place of a tier: remembered at the door; nobody answered."""
 
+RETRIED, FELL_BACK, HEDGED, ESCALATED = 1, 2, 4, 8
+"""Why somebody was asked again: the same after a failure; another after a failure or a time-out; another
+because the first is slow; another because the first is not sure."""
+
 PARTS = ("earlier attempts", "network up", "queue", "work", "more tokens", "network down")
 """Where the time of an answered request goes, in order. ``work`` is up to the first token."""
 
@@ -37,6 +41,8 @@ class Ledger:
         first_s, last_s: the same at the user's; when it was given up, for those without an answer.
         right: the answer was right. ``leaked``: it went farther than its privacy allows.
         usd: paid for calls and transfer. ``weight``: its part of what a place does.
+        how: a sum of `RETRIED`, `FELL_BACK`, `HEDGED` and `ESCALATED`, for those that were asked again.
+        asked: a sum of 2^k for each tier k that was asked.
     """
 
     id: np.ndarray
@@ -58,6 +64,8 @@ class Ledger:
     leaked: np.ndarray
     usd: np.ndarray
     weight: np.ndarray
+    how: np.ndarray
+    asked: np.ndarray
 
     def __len__(self) -> int:
         return len(self.id)

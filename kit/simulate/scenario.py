@@ -70,6 +70,9 @@ class Class:
         deadline_ms: the answer is useless later; None: no deadline.
         deferrable: it may wait in an offline queue until the link is back.
         cacheable: part of these requests whose answer is remembered at the door.
+        answers: a file in ``datasets/`` with answers of real models (`kit.simulate.recorded`): requests are
+            drawn from its rows, and what is right stands there instead of following from ``difficulty``.
+        where: which rows, by values of columns: ``{ split = "test", kind = "people" }``.
     """
 
     share: float = 1.0
@@ -86,6 +89,8 @@ class Class:
     deadline_ms: float | None = None
     deferrable: bool = False
     cacheable: float = 0.0
+    answers: str | None = None
+    where: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check(self, positive="share work deadline_ms max_tokens", part="difficulty cacheable")
@@ -221,6 +226,7 @@ class Tier:
         retry_after_s: what a full queue tells those that it refuses (Retry-After, RFC 9110); None: nothing.
         quality: chance that a request of difficulty 0 is answered right. ``weakness``: how much of it is
             lost at difficulty 1.
+        answers_as: whose recorded answers it gives, where classes have them: a model of their table.
         rows: conversations that an engine can hold. ``kv_gb``: memory for their KV cache.
         overhead_ms: of a step or a call, that no device makes faster.
         throttle_after_s, throttle_factor: a device that was busy for so long without a pause, on average,
@@ -259,6 +265,7 @@ class Tier:
     throttle_factor: float = 1.5
     quality: float = 0.95
     weakness: float = 0.3
+    answers_as: str | None = None
     usd_per_hour: float = 0.0
     usd_per_request: float = 0.0
     usd_per_mtok_in: float = 0.0
@@ -323,6 +330,8 @@ class Dispatch:
         signals_every_s: how often a policy's view of the tiers is taken.
         signals_delay_s: how old the view is when it arrives.
         offline_queue: requests that can wait for a link that is down, if their class may.
+        edge_first: a tier whose classifier is asked before anything is decided, so that policies know its
+            guess of the intent and its confidence. Whoever is asked next is asked later by so much.
     """
 
     retries: int = 0
@@ -337,6 +346,7 @@ class Dispatch:
     signals_delay_s: float = 0.0
     offline_queue: int = 0
     cache_ms: float = 1.0
+    edge_first: str | None = None
 
     def __post_init__(self) -> None:
         _check(self, positive="attempt_timeout_ms connect_timeout_ms signals_every_s breaker_cooldown_s")
@@ -423,6 +433,14 @@ class Scenario:
                     raise Wrong(f"tiers.{name}.path", f"no link is called {link!r}; there are: {known}.")
         if both := [name for name in self.tiers if name in self.links]:
             raise Wrong(f"tiers.{both[0]}", "a link has this name too; rename one of them.")
+        if self.dispatch.edge_first not in (None, *self.tiers):
+            known = ", ".join(self.tiers)
+            said = f"no tier is called {self.dispatch.edge_first!r}; there are: {known}."
+            raise Wrong("dispatch.edge_first", said)
+        if self.dispatch.edge_first and self.tiers[self.dispatch.edge_first].writes:
+            raise Wrong(
+                "dispatch.edge_first", "an engine that writes tokens classifies nothing: name another."
+            )
         for name, how in self.topologies.items():
             if "policy" not in how:
                 raise Wrong(f"topologies.{name}", 'says no policy: add policy = "nearest" or another.')

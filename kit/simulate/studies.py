@@ -227,6 +227,8 @@ def duels(names: Sequence[str] | None = None, seeds: Sequence[int] = (0, 1, 2)) 
     found = []
     for name in names or files.names():
         plain = files.load(name)
+        if names is None and any(c.answers for c in plain.workload.classes.values()):
+            continue  # the smart home again, with real answers: chapter 11
         classes = {k: replace(c, deadline_ms=None, cacheable=0.0) for k, c in plain.workload.classes.items()}
         free = plain.but(workload=replace(plain.workload, classes=classes), outages=())
         near = min(free.tiers, key=lambda tier: Path(free.tiers[tier].path, free.links).median_rtt_ms())

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from kit import arrivals, facts
+from kit.simulate import recorded
 from kit.simulate.draws import gamma, stream
 from kit.simulate.scenario import Class, Workload
 
@@ -26,6 +27,7 @@ class Requests:
         max_tokens: no answer is longer.
         difficulty: 0 to 1; hidden from policies.
         luck: uniform; decides whether an answer is right, everywhere alike.
+        item: row among the recorded answers of its class, -1 if it has none; hidden from policies.
     """
 
     id: np.ndarray
@@ -38,6 +40,7 @@ class Requests:
     max_tokens: np.ndarray
     difficulty: np.ndarray
     luck: np.ndarray
+    item: np.ndarray
 
     def __len__(self) -> int:
         return len(self.id)
@@ -142,7 +145,17 @@ def _asked(workload: Workload, seed: int, chunk: int, first: int, at_s: np.ndarr
         max_tokens=np.ceil(most).astype(np.int64),
         difficulty=stream(seed, "difficulty", chunk).random(n) ** each((1 - mean) / mean),  # mean is ``mean``
         luck=stream(seed, "luck", chunk).random(n),
+        item=_items(classes, kind, seed, chunk),
     )
+
+
+def _items(classes: list[Class], kind: np.ndarray, seed: int, chunk: int) -> np.ndarray:
+    """Rows of recorded answers, drawn evenly, int [n]."""
+    if all(c.answers is None for c in classes):
+        return np.full(len(kind), -1)
+    rows = [-1 if (found := recorded.of(c)) is None else len(found) for c in classes]
+    drawn = stream(seed, "items", chunk).random(len(kind))
+    return np.floor(drawn * np.array(rows)[kind]).astype(np.int64)
 
 
 def _lengths(

@@ -10,7 +10,7 @@ import numpy as np
 
 from kit import economics
 from kit.policy import ALLOWED_KINDS, FleetView, Request, TierView
-from kit.simulate import services
+from kit.simulate import recorded, services
 from kit.simulate.llm import Engine
 from kit.simulate.network import NEVER, Crossing, Path, either, outages
 from kit.simulate.results import Place
@@ -63,6 +63,7 @@ class World:
             for name in self.names
         ]
         self._crossed: tuple[int, dict[tuple[str, int], Crossing]] = -1, {}  # of one chunk
+        self.recorded = recorded.answers(scenario)
         self._typical = [self.request(kind) for kind in range(len(self.classes))]
         self.work = np.array([c.work for c in self.classes])
         self.deadline_s = np.array([(c.deadline_ms or np.inf) / 1000 for c in self.classes])
@@ -79,15 +80,30 @@ class World:
         )
         seed = self.seed if attempt == 1 else self.seed + 1_000_003 * (attempt - 1)
         need = services.needs(self.names[k], self.tiers[k], asked, self.work[asked.kind], seed, chunk)
+        first = self.scenario.dispatch.edge_first
+        if first not in (None, self.names[k]) and attempt == 1:  # its guess was awaited
+            work = self.work[asked.kind]
+            up = up + services.needs(first, self.scenario.tiers[first], asked, work, seed, chunk)[0]
         return Meets(up, down, need)
 
     def stations(self, k: int) -> list[Station]:
         """The stations of tier ``k``, empty."""
         return [station(self.tiers[k]) for _ in range(self.tiers[k].stations)]
 
-    def right(self, k: int, difficulty: np.ndarray, luck: np.ndarray) -> np.ndarray:
-        """Would tier ``k`` answer these right? bool [n]. A better place is right wherever a worse one is."""
-        return luck < self.chance(k, difficulty)
+    def right(self, k: int, asked: Requests, which: np.ndarray | int) -> np.ndarray:
+        """Would tier ``k`` answer rows ``which`` of ``asked`` right? bool [n].
+
+        As recorded; else by chance, and then a better place is right wherever a worse one is.
+        """
+        if self.recorded is not None:
+            return self.recorded.right[k, self.recorded.begin[asked.kind[which]] + asked.item[which]]
+        return asked.luck[which] < self.chance(k, asked.difficulty[which])
+
+    def sure(self, k: int, asked: Requests) -> np.ndarray | None:
+        """How sure tier ``k`` is of its answers, as recorded, [n]; None: nothing is recorded."""
+        if self.recorded is None:
+            return None
+        return self.recorded.sure[k, self.recorded.begin[asked.kind] + asked.item]
 
     def chance(self, k: int, difficulty: np.ndarray | float) -> np.ndarray:
         """Chance that tier ``k`` is right."""
@@ -117,7 +133,11 @@ class World:
 
         ``left_ms``: of its deadline, if some time has passed.
         """
-        c = self.classes[kind]
+        c, known = self.classes[kind], self.recorded
+        sure, intent = None, self.kinds[kind] if known is None else None
+        if known is not None and known.said and known.guess and asked is not None:
+            item = int(known.begin[kind] + asked.item[i])
+            sure, intent = known.guess[item], known.said[item]
         payload = c.payload_bytes if asked is None else asked.payload_bytes[i]
         prompt = c.prompt_tokens if asked is None else asked.prompt_tokens[i]
         return Request(
@@ -126,8 +146,9 @@ class World:
             prompt_tokens=int(prompt),
             privacy=c.privacy,
             language=c.language,
+            edge_confidence=sure,
             deadline_ms=left_ms if c.deadline_ms and left_ms else c.deadline_ms,
-            intent=self.kinds[kind],
+            intent=intent,
         )
 
     def seen(self, asked: Requests, which: np.ndarray) -> list[Request]:
@@ -143,6 +164,11 @@ class World:
             "payload_bytes": asked.payload_bytes[which].astype(int).tolist(),
             "prompt_tokens": asked.prompt_tokens[which].tolist(),
         }
+        known = self.recorded
+        if known is not None and known.said and known.guess:
+            items = (known.begin[asked.kind[which]] + asked.item[which]).tolist()
+            columns["edge_confidence"] = map(known.guess.__getitem__, items)
+            columns["intent"] = map(known.said.__getitem__, items)
         typical = self._typical
         for name, fill in FILL.items():
             values = columns.get(name)

@@ -1,0 +1,417 @@
+"""How routers are judged: the measures by hand, the front by brute force, and what no policy may see."""
+
+import copy
+import csv
+import dataclasses
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kit import route, simulate
+from kit.policy import (
+    AlwaysCloud,
+    AlwaysEdge,
+    ConfidenceCascade,
+    FallbackChain,
+    Hedged,
+    LeastBusy,
+    PowerOfTwoChoices,
+    PrivacyFirst,
+    Route,
+    Target,
+    tell,
+)
+from kit.route import answers, curve, evaluate, record
+from kit.route.answers import Judged
+from kit.simulate import Wrong, recorded
+from kit.simulate.results import ESCALATED, FELL_BACK, HEDGED, RETRIED
+from kit.simulate.workload import requests
+from kit.simulate.world import World
+
+
+def judged(sure, edge, cloud, weight=None):
+    n = len(sure)
+    w = np.full(n, 1 / n) if weight is None else np.array(weight, float)
+    return Judged(np.array(edge, bool), np.array(cloud, bool), np.array(sure, float), w, np.zeros(n, int))
+
+
+# -- the curve, by hand --------------------------------------------------------------------------------------
+
+FOUR = judged([0.2, 0.4, 0.6, 0.8], [0, 0, 1, 1], [1, 1, 1, 1])
+"""The edge is right where it is sure: two of four; the cloud always."""
+
+
+def test_the_curve_of_four_requests_by_hand():
+    found = curve.curve(FOUR)
+    assert found.sent.tolist() == [0, 0.25, 0.5, 0.75, 1]
+    assert found.quality.tolist() == [0.5, 0.75, 1, 1, 1]
+    assert found.pgr.tolist() == [0, 0.5, 1, 1, 1]
+    assert found.apgr == pytest.approx(0.25 * (0.25 + 0.75 + 1 + 1))  # four trapezoids
+    assert [found.cpt(part) for part in (0.5, 0.8, 1.0)] == [0.25, 0.5, 0.5]
+    assert [found.at(t) for t in (0.0, 0.2, 0.3, 0.7, 1.0)] == [
+        (0, 0.5), (0, 0.5), (0.25, 0.75), (0.75, 1), (1, 1)
+    ]  # fmt: skip
+
+
+def test_a_cascade_may_beat_the_cloud():
+    found = curve.curve(judged([0.2, 0.9], [0, 1], [1, 0]))
+    assert found.quality.tolist() == [0.5, 1.0, 0.5]
+    with pytest.raises(ValueError, match="there is no gap to recover"):
+        found.pgr  # noqa: B018
+    better = curve.curve(judged([0.2, 0.5, 0.9], [0, 0, 1], [1, 1, 0]))
+    assert better.pgr.max() == pytest.approx(2.0)
+
+
+def test_equal_confidences_go_together_and_weights_count():
+    found = curve.curve(judged([0.5, 0.5, 0.9], [0, 0, 1], [1, 0, 1], [0.5, 0.25, 0.25]))
+    assert found.sent.tolist() == [0, 0.75, 1]
+    assert found.quality.tolist() == [0.25, 0.75, 0.75]
+
+
+def test_a_random_router_recovers_half():
+    """RouteLLM's baseline: the mean over random scores has an APGR of 0.5 and a CPT(50%) of 50%."""
+    g = np.random.default_rng(0)
+    some = judged(g.random(400), g.random(400) < 0.6, g.random(400) < 0.9)
+    drawn = [curve.curve(some, g.random(400)) for _ in range(300)]
+    assert np.mean([c.apgr for c in drawn]) == pytest.approx(0.5, abs=0.02)
+    assert np.mean([c.cpt(0.5) for c in drawn]) == pytest.approx(0.5, abs=0.06)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.booleans(), st.booleans()), min_size=1, max_size=12),
+    st.integers(0, 7),
+)
+def test_the_curve_is_what_a_threshold_does(rows, t):
+    """At any threshold: as many sent, and as many right, as when each request is looked at."""
+    sure, edge, cloud = (np.array(c) for c in zip(*rows, strict=True))
+    found, threshold = curve.curve(judged(sure / 6, edge, cloud)), t / 6
+    sent = sure / 6 < threshold
+    assert found.at(threshold) == pytest.approx((sent.mean(), np.where(sent, cloud, edge).mean()))
+
+
+def test_a_threshold_is_chosen_and_errors_teach():
+    assert curve.choose_threshold(FOUR, 0.5) == 0.4
+    assert curve.choose_threshold(FOUR, 0.8) == 0.6
+    with pytest.raises(ValueError, match=r"sends at most 40%: the best one recovers 50%\. Ask"):
+        curve.choose_threshold(FOUR, 0.8, most_sent=0.4)
+
+
+# -- the recorded answers ------------------------------------------------------------------------------------
+
+
+def test_the_table_is_whole():
+    with answers.FILE.open(encoding="utf-8", newline="") as f:
+        rows = list(csv.DictReader(f))
+    assert tuple(rows[0]) == answers.COLUMNS
+    for row in rows:
+        assert row["split"] in ("dev", "test")
+        for model in ("edge", "cloud", "english"):
+            assert row[f"{model}_right"] in ("0", "1")
+            assert 0 <= float(row[f"{model}_sure"]) <= 1
+        if row["kind"] != "question":
+            for model in ("edge", "cloud"):
+                assert (row[f"{model}_said"] == row["intent"]) == (row[f"{model}_right"] == "1")
+        else:
+            assert row["edge_right"] == "0"
+    texts = Counter((r["lang"], r["kind"], r["text"]) for r in rows)
+    assert max(texts.values()) == 1
+    card = (answers.FILE.with_suffix(".md")).read_text("utf-8")
+    for kind in (*record.KINDS, "question"):
+        found = [
+            str(sum((r["kind"], r["lang"], r["split"]) == (kind, lang, split) for r in rows))
+            for lang in ("en", "zh") for split in ("dev", "test")
+        ]  # fmt: skip
+        assert f"| {kind} | {found[0]}, {found[1]} | {found[2]}, {found[3]} |" in card
+    asked = [r for r in rows if r["kind"] == "question"]
+    right = sum(r["cloud_right"] == "1" for r in asked)
+    assert f"It had {right} of {len(asked)} right" in card
+
+
+def test_the_table_is_what_the_edge_model_says():
+    """A sample, asked again."""
+    rows = recorded.table("answers.csv").where({"split": "test", "lang": "en", "kind": "people"})
+    texts, said = rows["text"][:100].tolist(), rows["edge_said"][:100].tolist()
+    from kit import data
+
+    now = [data.INTENTS[i] for i in record.edge_model()(texts).argmax(1)]
+    assert np.mean([a == b for a, b in zip(said, now, strict=True)]) > 0.9  # it was trained anew here
+
+
+@pytest.mark.parametrize(
+    ("question", "known", "said", "right"),
+    [
+        ("Largest planet?", "Jupiter", "The largest planet is JUPITER.", True),
+        ("Largest planet?", "The Jupiter", "It is jupiter", True),
+        ("Loudest animal?", "The sperm whale", "The blue whale.", False),
+        ("Which year?", "12", "In 2012", False),
+        ("What farm is a farm?", "farm", "A farm.", False),
+        ("Sides?", "Allies and Axis", "Allies (USA) and the Axis", False),
+    ],
+)
+def test_an_answer_is_judged_word_for_word(question, known, said, right):
+    assert record.judge(question, known, said) is right
+
+
+def test_the_mix_is_kept_whatever_is_in_the_table():
+    found = answers.judged("test")
+    assert found.weight.sum() == pytest.approx(1)
+    for stratum, part in enumerate(answers.MIX.values()):
+        assert found.weight[found.stratum == stratum].sum() == pytest.approx(part)
+    again = found.resampled(np.random.default_rng(0))
+    assert Counter(again.stratum.tolist()) == Counter(found.stratum.tolist())
+
+
+def test_the_cascade_passes_the_bar():
+    """Threshold from dev, on test: 80% of a gap of 5 points or more, with half of the calls."""
+    found = curve.bar()
+    assert found.kept
+    assert found.weak < found.quality < found.bound
+    for value, low, high in (found.gap, found.recovered, found.sent):
+        assert low <= value <= high
+
+
+def test_where_there_is_no_gap_it_is_said():
+    with pytest.raises(ValueError, match="there is no gap to recover"):
+        curve.bar("zh", cloud="english")
+
+
+# -- recorded answers in the simulator -----------------------------------------------------------------------
+
+
+def small(**changes):
+    home = evaluate.home()
+    return home.but(workload=dataclasses.replace(home.workload, seconds=60), **changes)
+
+
+def test_quality_in_the_simulator_is_that_of_the_table():
+    home = small()
+    for k, (name, policy) in enumerate((("edge", AlwaysEdge()), ("cloud", AlwaysCloud()))):
+        g = simulate.run(home, policy).ledger
+        asked = evaluate.asked(home, 0)
+        classes = list(home.workload.classes.values())
+        for i in range(len(g)):
+            rows = recorded.of(classes[asked.kind[i]])
+            assert g.right[i] == rows.right(name)[asked.item[i]]
+        assert (g.asked == 1 << k).all()
+
+
+def test_flow_and_events_give_the_same_ledger():
+    home = small(dispatch=dataclasses.replace(evaluate.home().dispatch, attempt_timeout_ms=None,
+                                              breaker_failures=None))  # fmt: skip
+    policy = LeastBusy()
+    one, other = simulate.run(home, policy), simulate.run_events(home, policy)
+    for f in dataclasses.fields(one.ledger):
+        np.testing.assert_allclose(
+            getattr(one.ledger, f.name).astype(float), getattr(other.ledger, f.name).astype(float)
+        )
+
+
+class Spy:
+    """Writes down what it is asked, and lets another decide."""
+
+    def __init__(self, policy):
+        self.policy, self.asked = policy, []
+
+    def route(self, request, fleet, now, rng):
+        found = self.policy.route(request, fleet, now, rng)
+        self.asked.append((request, found))
+        return found
+
+    def observe(self, outcome):
+        tell(self.policy, outcome)
+
+    def __deepcopy__(self, memo):
+        return self
+
+
+def test_the_guess_of_the_edge_is_known_only_if_it_was_asked_first():
+    home = small()
+    for first, known in (("edge", True), (None, False)):
+        spy = Spy(AlwaysEdge())
+        simulate.run(home.but(dispatch=dataclasses.replace(home.dispatch, edge_first=first)), spy)
+        assert all((r.edge_confidence is not None) == known for r, _ in spy.asked)
+        assert all((r.intent is not None) == known for r, _ in spy.asked)
+    asked = evaluate.asked(home, 0)
+    rows = [recorded.of(c) for c in home.workload.classes.values()]
+    spy = Spy(AlwaysEdge())
+    simulate.run(home, spy)
+    for (request, _), kind, item in zip(spy.asked, asked.kind, asked.item, strict=True):
+        assert request.intent == rows[kind]["edge_said"][item]
+        assert request.edge_confidence == rows[kind].sure("edge")[item]
+
+
+def test_whoever_is_asked_after_the_edge_is_asked_later():
+    home = small()
+    late = simulate.run(home, AlwaysCloud())
+    home = home.but(dispatch=dataclasses.replace(home.dispatch, edge_first=None))
+    soon = simulate.run(home, AlwaysCloud())
+    more_ms = late.ledger.arrive_s - soon.ledger.arrive_s
+    assert (more_ms > 0.0002).all()
+
+
+EVERY = {
+    "cascade": ConfidenceCascade(0.9),
+    "context": route.ContextAware([route.When("cloud", intents=["NotACommand"])], AlwaysEdge()),
+    "deadline": route.DeadlineAware(),
+    "latency": route.LatencyBased(),
+    "scorers": route.WeightedScorers({"queue": 1, "confidence": 2}),
+    "least busy": LeastBusy(),
+    "two choices": PowerOfTwoChoices(),
+    "cheapest": route.CheapestWithinSLO(),
+    "bandit": route.EpsilonGreedy(0.2),
+    "hedged": Hedged(FallbackChain(("cloud", "edge")), 60),
+    "cooldown": route.Cooldown(ConfidenceCascade(0.9)),
+    "language": route.LanguageAware(ConfidenceCascade(0.9), {"cloud": ("en",)}),
+}
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_no_policy_sees_the_truth(name, monkeypatch):
+    """Turn around who is right: every policy decides as before."""
+    home, real = small(), recorded.of
+    before, after = (Spy(copy.deepcopy(EVERY[name])) for _ in range(2))
+    honest = simulate.run(home, before)
+
+    def turned(kind):
+        rows = real(kind)
+        columns = {c: np.where(v == "1", "0", "1") if "_right" in c else v for c, v in rows.columns.items()}
+        return recorded.Recorded(rows.file, columns)
+
+    monkeypatch.setattr(recorded, "of", turned)
+    lied = simulate.run(home, after)
+    assert after.asked == before.asked
+    np.testing.assert_array_equal(lied.ledger.right, ~honest.ledger.right)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["workload.classes.people.answers=none"], "class people has none, and others have"),
+        (["tiers.edge.answers_as=none"], "tier edge: say whose recorded answers"),
+        (["tiers.edge.answers_as=hub"], "answers.csv has no column 'hub_right'; it has: split, lang"),
+        (["workload.classes.people.answers=mine.csv"], r"datasets/mine.csv cannot be read"),
+        (["workload.classes.people.where.split=exam"], "split is nowhere exam in answers.csv; it has: dev"),
+        (["dispatch.edge_first=hub"], "no tier is called 'hub'; there are: edge, cloud"),
+    ],
+)
+def test_a_scenario_with_answers_that_are_not_there_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        simulate.run(simulate.apply(evaluate.home(), change))
+
+
+def test_columns_and_rows_that_are_not_there_are_named():
+    rows = recorded.table("answers.csv")
+    with pytest.raises(Wrong, match=r"answers.csv has no column 'speech'; it has: split, lang"):
+        rows.where({"speech": "x"})
+    with pytest.raises(Wrong, match=r"no row of answers.csv fits all of"):
+        rows.where({"intent": "TurnOn", "kind": "question"})
+    text = (simulate.files.FOLDER / "voice_home.toml").read_text("utf-8").replace('"people" }', '"song" }', 1)
+    with pytest.raises(simulate.ScenarioError, match=r"line \d+, workload: kind is nowhere song"):
+        simulate.parse(text)
+
+
+# -- evaluation ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def found():
+    policies = {k: EVERY[k] for k in ("cascade", "hedged", "latency", "bandit")}
+    return evaluate.evaluate(small(), policies, seeds=(0, 1, 2))
+
+
+def test_the_oracle_is_the_bound_and_leaks_are_seen(found):
+    for name in found.runs:
+        if name not in ("always_cloud", "random"):  # these leak: they may answer what others must not send
+            for seed in range(3):
+                assert found.measured[name][seed].regret >= -1e-12
+            assert found.value(name, "leaks")[0] == 0
+    assert found.value("always_cloud", "leaks")[0] > 0.05
+    assert found.value("always_edge", "edge_rate")[0] == 1
+    assert found.value("always_cloud", "cloud_rate")[0] == 1
+    assert 0 < found.value("cascade", "cloud_rate")[0] < 0.5
+    assert found.value("hedged", "hedged")[0] > 0
+
+
+def test_every_policy_meets_the_same_requests(found):
+    for seed in range(3):
+        first = found.runs["always_edge"][seed].ledger
+        for name in found.runs:
+            g = found.runs[name][seed].ledger
+            np.testing.assert_array_equal(g.at_s, first.at_s)
+            np.testing.assert_array_equal(g.kind, first.kind)
+
+
+def test_common_random_numbers_make_differences_sharper(found):
+    """The interval of a paired difference is narrower than those of both put together."""
+    mean, low, high = found.difference("cascade", "always_edge", "quality")
+    a, b = found.value("cascade", "quality"), found.value("always_edge", "quality")
+    assert mean == pytest.approx(a[0] - b[0])
+    assert high - low < (a[2] - a[1]) + (b[2] - b[1])
+    assert found.difference("cascade", "cascade", "quality") == (0, 0, 0)
+
+
+def test_numbers_that_are_not_there_are_named(found):
+    with pytest.raises(ValueError, match="no policy is called 'psychic'; evaluated were: always_edge"):
+        found.value("psychic", "quality")
+    with pytest.raises(ValueError, match="no measure is called 'speed'; there are: quality"):
+        found.value("cascade", "speed")
+    with pytest.raises(ValueError, match="oracle: a baseline has this name"):
+        evaluate.evaluate(small(), {"oracle": AlwaysEdge()}, seeds=(0,))
+
+
+def test_parts_are_parts(found):
+    for each in found.measured.values():
+        for m in each:
+            for name in ("quality", "leaks", "availability", "missed", "shed", "edge_rate", "cloud_rate",
+                         "escalated", "fell_back", "hedged", "retried"):  # fmt: skip
+                assert 0 <= getattr(m, name) <= 1
+
+
+def test_why_somebody_was_asked_again():
+    """One of each: escalated, fell back, hedged, retried."""
+    home = small()
+    plain = dataclasses.replace(home.dispatch, edge_first=None, retries=1, attempt_timeout_ms=None)
+    home = home.but(dispatch=plain)
+    flags = {}
+    for name, policy in (("cascade", ConfidenceCascade(0.9)), ("hedged", Hedged(AlwaysCloud(), 20))):
+        flags[name] = simulate.run(home, policy).ledger
+    unsure = np.array([r < 0.9 for r in World(home, 0).sure(0, evaluate.asked(home, 0))])
+    np.testing.assert_array_equal(flags["cascade"].how == ESCALATED, unsure)
+    np.testing.assert_array_equal(flags["cascade"].asked == 3, unsure)
+    assert set(flags["hedged"].how.tolist()) <= {0, HEDGED}
+    cut = home.but(outages=(simulate.Outage(what="wan", at_s=0, lasts_s=60),))
+    chained = simulate.run(cut, FallbackChain(("edge", "cloud"))).ledger
+    assert not chained.how.any()
+
+    class Stubborn:
+        def route(self, request, fleet, now, rng):
+            return Route(Target("cloud"), (Target("edge"),))
+
+    seen = simulate.run(cut, Stubborn()).ledger.how
+    assert (seen & FELL_BACK).any()
+    assert (seen & RETRIED).any()
+
+
+def test_bad_days():
+    days = evaluate.stressed(small())
+    assert list(days) == ["calm", "outage", "overload", "slow tier"]
+    rates = {n: len(next(requests(s.workload, 0))) for n, s in days.items()}
+    assert rates["overload"] == pytest.approx(rates["calm"], rel=0.2)  # as many, in a shorter time
+    chain = {n: simulate.run(s, PrivacyFirst(AlwaysCloud(), AlwaysEdge())).summary() for n, s in days.items()}
+    assert chain["calm"].availability > 0.99
+    assert all(chain[n].availability < 0.95 for n in ("outage", "overload", "slow tier"))
+    with pytest.raises(Wrong, match="needs a link, and service_ms"):
+        evaluate.stressed(simulate.load("chat_assistant"))
+
+
+def test_a_chinese_home_with_an_english_cloud():
+    """An English cloud makes a cascade worse than the edge alone; a language-aware one is not."""
+    home = evaluate.home("zh", "english")
+    rules = {"cascade": ConfidenceCascade(0.9), "aware": EVERY["language"]}
+    seen = evaluate.evaluate(home, rules, seeds=(0,))
+    assert seen.value("cascade", "quality")[0] < seen.value("always_edge", "quality")[0] - 0.05
+    assert seen.value("aware", "quality")[0] == seen.value("always_edge", "quality")[0]
