@@ -166,6 +166,7 @@ class Events:
         hooks = Hooks(self.at, self._served, self._refused)
         self.scalers = [Scaler(world, k, hooks, self.at) for k in range(len(world.tiers))]
         self._views: list[FleetView] = []
+        self._looks = 0
         self._rows: list[tuple] = []
         self._plain = tell_nobody(policy)
         self._stateless = isinstance(policy, StatelessPolicy)
@@ -216,7 +217,8 @@ class Events:
         queues = [scaler.inside for scaler in self.scalers]
         healthy = [scaler.up(now_s) for scaler in self.scalers]
         self._views = [*self._views, self.world.view(queues, now_s, healthy)][-late - 1 :]
-        self.at(now_s + d.signals_every_s, self._look)
+        self._looks += 1
+        self.at(self._looks * d.signals_every_s, self._look)  # as the flow counts: no sum of roundings
 
     # -- a request comes
 
