@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kit.artifacts import DATASETS
-from kit.simulate import changes, checks, files, policies
+from kit.simulate import changes, checks, documents, files, policies
 from kit.simulate.scenario import Scenario, ScenarioError
 
 GOOD = """\
@@ -80,7 +80,7 @@ def test_a_scenario_of_the_kit_is_in_order(name):
     requests = scenario.workload.requests_per_s * scenario.workload.seconds
     assert 2000 <= requests <= 50_000
     assert f"| {name}.toml | {requests:.0f} |" in (DATASETS / "scenarios.md").read_text("utf-8")
-    assert checks.build(checks.document(scenario)) == scenario
+    assert documents.build(documents.document(scenario)) == scenario
     for _, _, policy, options in checks.ways(scenario):
         assert policies.make(policy, options)
 
@@ -463,14 +463,14 @@ def test_a_change_is_named_and_not_a_line():
 
 def test_every_field_can_be_changed_by_its_whole_path():
     scenario = files.parse(GOOD)
-    document = checks.document(scenario)
+    document = documents.document(scenario)
     paths = list(changes._paths(Scenario, document, (), True))
     for path in paths:
-        assert changes.find(document, checks.dotted(path)) == path
+        assert changes.find(document, documents.dotted(path)) == path
     ends = {str(path[-1]) for path in paths}
     for cls in changes._classes(Scenario):
-        for name, kind in checks.kinds(cls).items():
-            if checks.bare(kind) in (str, int, float, bool):
+        for name, kind in documents.kinds(cls).items():
+            if documents.bare(kind) in (str, int, float, bool):
                 assert name in ends, (cls, name)
 
 
@@ -513,6 +513,6 @@ def test_a_wrong_sweep_shows_the_form(text):
 
 def test_a_document_gives_its_scenario_back():
     scenario = files.parse(GOOD)
-    assert checks.build(checks.document(scenario)) == scenario
+    assert documents.build(documents.document(scenario)) == scenario
     more = dataclasses.replace(scenario, about="changed")
-    assert checks.build(checks.document(more)) == more
+    assert documents.build(documents.document(more)) == more

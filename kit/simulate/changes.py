@@ -15,8 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import is_dataclass
 from typing import Any, get_args, get_origin
 
-from kit.simulate import checks
-from kit.simulate.checks import Path, bare, dotted, kinds
+from kit.simulate import documents
+from kit.simulate.documents import Path, bare, dotted, kinds
 from kit.simulate.scenario import Scenario, ScenarioError
 
 POINTS = 12
@@ -36,8 +36,8 @@ def apply(scenario: Scenario, changes: Iterable[str]) -> Scenario:
     Raises:
         ScenarioError: no such path, several such paths, or a value that cannot be.
     """
-    document, said = put(checks.document(scenario), changes)
-    return checks.build(
+    document, said = put(documents.document(scenario), changes)
+    return documents.build(
         document, lambda path: f"{said[path]}, {dotted(path)}" if path in said else dotted(path)
     )
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from kit.artifacts import DATASETS
 from kit.simulate import changes as _changes
-from kit.simulate import checks
+from kit.simulate import checks, documents
 from kit.simulate.scenario import Scenario, ScenarioError
 
 FOLDER = DATASETS / "scenarios"
@@ -57,7 +57,7 @@ def parse(text: str, file: str = "scenario", changes: Iterable[str] = ()) -> Sce
         changes: carried out before anything is checked.
 
     Raises:
-        ScenarioError: the first fault: not TOML; a value that cannot be (`checks.build`), or a whole that
+        ScenarioError: the first fault: not TOML; a value that cannot be (`documents.build`), or a whole that
             cannot be (`checks.check`). The message names file and line, and says what to do.
     """
     try:
@@ -67,16 +67,16 @@ def parse(text: str, file: str = "scenario", changes: Iterable[str] = ()) -> Sce
     known = lines(text)
     document, said = _changes.put(document, changes)
 
-    def where(path: checks.Path) -> str:
+    def where(path: documents.Path) -> str:
         """The change or the line that a value comes from; else the nearest table around it."""
         for length in range(len(path), -1, -1):
             if path[:length] in said:
-                return f"{said[path[:length]]}, {checks.dotted(path)}"
+                return f"{said[path[:length]]}, {documents.dotted(path)}"
             if path[:length] in known:
-                return f"{file}, line {known[path[:length]]}, {checks.dotted(path)}"
-        return f"{file}, line 1, {checks.dotted(path)}"
+                return f"{file}, line {known[path[:length]]}, {documents.dotted(path)}"
+        return f"{file}, line 1, {documents.dotted(path)}"
 
-    scenario = checks.build(document, where)
+    scenario = documents.build(document, where)
     checks.check(scenario, where)
     return scenario
 
@@ -109,7 +109,7 @@ _SCALAR = re.compile(r"[^,\]}\n#]+")
 _DOT = re.compile(r"[ \t]*\.[ \t]*")
 
 
-def lines(text: str) -> dict[checks.Path, int]:
+def lines(text: str) -> dict[documents.Path, int]:
     """The line of every key, table and list entry of a TOML text, by its path.
 
     Args:
@@ -126,10 +126,10 @@ class _Lines:
 
     def __init__(self, text: str) -> None:
         self.text, self.at = text, 0
-        self.found: dict[checks.Path, int] = {}
+        self.found: dict[documents.Path, int] = {}
         self._line, self._counted = 1, 0
-        self._entries: dict[checks.Path, int] = {}  # how often [[path]] has come
-        table: checks.Path = ()
+        self._entries: dict[documents.Path, int] = {}  # how often [[path]] has come
+        table: documents.Path = ()
         self._skip(_SPACE)
         while self.at < len(text):
             if text[self.at] == "[":
@@ -138,11 +138,11 @@ class _Lines:
                 self._pair(table)
             self._skip(_SPACE)
 
-    def _header(self) -> checks.Path:
+    def _header(self) -> documents.Path:
         """``[table]`` or ``[[list of tables]]``; returns the path of what follows."""
         many = self.text.startswith("[[", self.at)
         self.at += 1 + many
-        path: checks.Path = ()
+        path: documents.Path = ()
         self._skip(_SPACE)
         keys = self._keys()
         for i, key in enumerate(keys):
@@ -157,7 +157,7 @@ class _Lines:
         self.at += 1 + many
         return path
 
-    def _pair(self, table: checks.Path) -> None:
+    def _pair(self, table: documents.Path) -> None:
         """``key = value``; the key may have dots."""
         path = table
         for key in self._keys():
@@ -167,7 +167,7 @@ class _Lines:
         self.at += 1  # the equals sign
         self._value(path)
 
-    def _value(self, path: checks.Path) -> None:
+    def _value(self, path: documents.Path) -> None:
         self._skip(_SPACE)
         opening = self.text[self.at]
         if opening == "{":
@@ -206,7 +206,7 @@ class _Lines:
                 return keys
             self.at = dot.end()
 
-    def _note(self, path: checks.Path) -> None:
+    def _note(self, path: documents.Path) -> None:
         """Write down that ``path`` begins here, unless it has begun before."""
         self._line += self.text.count("\n", self._counted, self.at)
         self._counted = self.at
