@@ -24,7 +24,7 @@ from kit.policy import (
     Target,
     tell,
 )
-from kit.route import answers, curve, evaluate, record
+from kit.route import answers, curves, evaluation, record
 from kit.route.answers import Judged
 from kit.simulate import Wrong, recorded
 from kit.simulate.results import ESCALATED, FELL_BACK, HEDGED, RETRIED
@@ -45,7 +45,7 @@ FOUR = judged([0.2, 0.4, 0.6, 0.8], [0, 0, 1, 1], [1, 1, 1, 1])
 
 
 def test_the_curve_of_four_requests_by_hand():
-    found = curve.curve(FOUR)
+    found = curves.curve(FOUR)
     assert found.sent.tolist() == [0, 0.25, 0.5, 0.75, 1]
     assert found.quality.tolist() == [0.5, 0.75, 1, 1, 1]
     assert found.pgr.tolist() == [0, 0.5, 1, 1, 1]
@@ -57,16 +57,16 @@ def test_the_curve_of_four_requests_by_hand():
 
 
 def test_a_cascade_may_beat_the_cloud():
-    found = curve.curve(judged([0.2, 0.9], [0, 1], [1, 0]))
+    found = curves.curve(judged([0.2, 0.9], [0, 1], [1, 0]))
     assert found.quality.tolist() == [0.5, 1.0, 0.5]
     with pytest.raises(ValueError, match="there is no gap to recover"):
         found.pgr  # noqa: B018
-    better = curve.curve(judged([0.2, 0.5, 0.9], [0, 0, 1], [1, 1, 0]))
+    better = curves.curve(judged([0.2, 0.5, 0.9], [0, 0, 1], [1, 1, 0]))
     assert better.pgr.max() == pytest.approx(2.0)
 
 
 def test_equal_confidences_go_together_and_weights_count():
-    found = curve.curve(judged([0.5, 0.5, 0.9], [0, 0, 1], [1, 0, 1], [0.5, 0.25, 0.25]))
+    found = curves.curve(judged([0.5, 0.5, 0.9], [0, 0, 1], [1, 0, 1], [0.5, 0.25, 0.25]))
     assert found.sent.tolist() == [0, 0.75, 1]
     assert found.quality.tolist() == [0.25, 0.75, 0.75]
 
@@ -75,7 +75,7 @@ def test_a_random_router_recovers_half():
     """RouteLLM's baseline: the mean over random scores has an APGR of 0.5 and a CPT(50%) of 50%."""
     g = np.random.default_rng(0)
     some = judged(g.random(400), g.random(400) < 0.6, g.random(400) < 0.9)
-    drawn = [curve.curve(some, g.random(400)) for _ in range(300)]
+    drawn = [curves.curve(some, g.random(400)) for _ in range(300)]
     assert np.mean([c.apgr for c in drawn]) == pytest.approx(0.5, abs=0.02)
     assert np.mean([c.cpt(0.5) for c in drawn]) == pytest.approx(0.5, abs=0.06)
 
@@ -88,16 +88,16 @@ def test_a_random_router_recovers_half():
 def test_the_curve_is_what_a_threshold_does(rows, t):
     """At any threshold: as many sent, and as many right, as when each request is looked at."""
     sure, edge, cloud = (np.array(c) for c in zip(*rows, strict=True))
-    found, threshold = curve.curve(judged(sure / 6, edge, cloud)), t / 6
+    found, threshold = curves.curve(judged(sure / 6, edge, cloud)), t / 6
     sent = sure / 6 < threshold
     assert found.at(threshold) == pytest.approx((sent.mean(), np.where(sent, cloud, edge).mean()))
 
 
 def test_a_threshold_is_chosen_and_errors_teach():
-    assert curve.choose_threshold(FOUR, 0.5) == 0.4
-    assert curve.choose_threshold(FOUR, 0.8) == 0.6
+    assert curves.choose_threshold(FOUR, 0.5) == 0.4
+    assert curves.choose_threshold(FOUR, 0.8) == 0.6
     with pytest.raises(ValueError, match=r"sends at most 40%: the best one recovers 50%\. Ask"):
-        curve.choose_threshold(FOUR, 0.8, most_sent=0.4)
+        curves.choose_threshold(FOUR, 0.8, most_sent=0.4)
 
 
 # -- the recorded answers ------------------------------------------------------------------------------------
@@ -167,7 +167,7 @@ def test_the_mix_is_kept_whatever_is_in_the_table():
 
 def test_the_cascade_passes_the_bar():
     """Threshold from dev, on test: 80% of a gap of 5 points or more, with half of the calls."""
-    found = curve.bar()
+    found = curves.bar()
     assert found.kept
     assert found.weak < found.quality < found.bound
     for value, low, high in (found.gap, found.recovered, found.sent):
@@ -176,14 +176,14 @@ def test_the_cascade_passes_the_bar():
 
 def test_where_there_is_no_gap_it_is_said():
     with pytest.raises(ValueError, match="there is no gap to recover"):
-        curve.bar("zh", cloud="english")
+        curves.bar("zh", cloud="english")
 
 
 # -- recorded answers in the simulator -----------------------------------------------------------------------
 
 
 def small(**changes):
-    home = evaluate.home()
+    home = evaluation.home()
     return home.but(workload=dataclasses.replace(home.workload, seconds=60), **changes)
 
 
@@ -191,7 +191,7 @@ def test_quality_in_the_simulator_is_that_of_the_table():
     home = small()
     for k, (name, policy) in enumerate((("edge", AlwaysEdge()), ("cloud", AlwaysCloud()))):
         g = simulate.run(home, policy).ledger
-        asked = evaluate.asked(home, 0)
+        asked = evaluation.asked(home, 0)
         classes = list(home.workload.classes.values())
         for i in range(len(g)):
             rows = recorded.of(classes[asked.kind[i]])
@@ -200,7 +200,7 @@ def test_quality_in_the_simulator_is_that_of_the_table():
 
 
 def test_flow_and_events_give_the_same_ledger():
-    home = small(dispatch=dataclasses.replace(evaluate.home().dispatch, attempt_timeout_ms=None,
+    home = small(dispatch=dataclasses.replace(evaluation.home().dispatch, attempt_timeout_ms=None,
                                               breaker_failures=None))  # fmt: skip
     policy = LeastBusy()
     one, other = simulate.run(home, policy), simulate.run_events(home, policy)
@@ -235,7 +235,7 @@ def test_the_guess_of_the_edge_is_known_only_if_it_was_asked_first():
         simulate.run(home.but(dispatch=dataclasses.replace(home.dispatch, edge_first=first)), spy)
         assert all((r.edge_confidence is not None) == known for r, _ in spy.asked)
         assert all((r.intent is not None) == known for r, _ in spy.asked)
-    asked = evaluate.asked(home, 0)
+    asked = evaluation.asked(home, 0)
     rows = [recorded.of(c) for c in home.workload.classes.values()]
     spy = Spy(AlwaysEdge())
     simulate.run(home, spy)
@@ -300,7 +300,7 @@ def test_no_policy_sees_the_truth(name, monkeypatch):
 )
 def test_a_scenario_with_answers_that_are_not_there_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
-        simulate.run(simulate.apply(evaluate.home(), change))
+        simulate.run(simulate.apply(evaluation.home(), change))
 
 
 def test_columns_and_rows_that_are_not_there_are_named():
@@ -320,7 +320,7 @@ def test_columns_and_rows_that_are_not_there_are_named():
 @pytest.fixture(scope="module")
 def found():
     policies = {k: EVERY[k] for k in ("cascade", "hedged", "latency", "bandit")}
-    return evaluate.evaluate(small(), policies, seeds=(0, 1, 2))
+    return evaluation.evaluate(small(), policies, seeds=(0, 1, 2))
 
 
 def test_the_oracle_is_the_bound_and_leaks_are_seen(found):
@@ -360,7 +360,7 @@ def test_numbers_that_are_not_there_are_named(found):
     with pytest.raises(ValueError, match="no measure is called 'speed'; there are: quality"):
         found.value("cascade", "speed")
     with pytest.raises(ValueError, match="oracle: a baseline has this name"):
-        evaluate.evaluate(small(), {"oracle": AlwaysEdge()}, seeds=(0,))
+        evaluation.evaluate(small(), {"oracle": AlwaysEdge()}, seeds=(0,))
 
 
 def test_parts_are_parts(found):
@@ -379,7 +379,7 @@ def test_why_somebody_was_asked_again():
     flags = {}
     for name, policy in (("cascade", ConfidenceCascade(0.9)), ("hedged", Hedged(AlwaysCloud(), 20))):
         flags[name] = simulate.run(home, policy).ledger
-    unsure = np.array([r < 0.9 for r in World(home, 0).sure(0, evaluate.asked(home, 0))])
+    unsure = np.array([r < 0.9 for r in World(home, 0).sure(0, evaluation.asked(home, 0))])
     np.testing.assert_array_equal(flags["cascade"].how == ESCALATED, unsure)
     np.testing.assert_array_equal(flags["cascade"].asked == 3, unsure)
     assert set(flags["hedged"].how.tolist()) <= {0, HEDGED}
@@ -397,7 +397,7 @@ def test_why_somebody_was_asked_again():
 
 
 def test_bad_days():
-    days = evaluate.stressed(small())
+    days = evaluation.stressed(small())
     assert list(days) == ["calm", "outage", "overload", "slow tier"]
     rates = {n: len(next(requests(s.workload, 0))) for n, s in days.items()}
     assert rates["overload"] == pytest.approx(rates["calm"], rel=0.2)  # as many, in a shorter time
@@ -405,13 +405,13 @@ def test_bad_days():
     assert chain["calm"].availability > 0.99
     assert all(chain[n].availability < 0.95 for n in ("outage", "overload", "slow tier"))
     with pytest.raises(Wrong, match="needs a link, and service_ms"):
-        evaluate.stressed(simulate.load("chat_assistant"))
+        evaluation.stressed(simulate.load("chat_assistant"))
 
 
 def test_a_chinese_home_with_an_english_cloud():
     """An English cloud makes a cascade worse than the edge alone; a language-aware one is not."""
-    home = evaluate.home("zh", "english")
+    home = evaluation.home("zh", "english")
     rules = {"cascade": ConfidenceCascade(0.9), "aware": EVERY["language"]}
-    seen = evaluate.evaluate(home, rules, seeds=(0,))
+    seen = evaluation.evaluate(home, rules, seeds=(0,))
     assert seen.value("cascade", "quality")[0] < seen.value("always_edge", "quality")[0] - 0.05
     assert seen.value("aware", "quality")[0] == seen.value("always_edge", "quality")[0]

@@ -162,7 +162,7 @@ def evaluate(
             "always_edge": AlwaysEdge(near),
             "always_cloud": AlwaysCloud(far),
             "random": SimpleShuffle({near: 1.0, far: 1.0}),
-            "oracle": private(oracle(scenario, seed), near),
+            "oracle": private(oracle_of(scenario, seed), near),
             **shown,
         }.items():
             runs[name].append(run(scenario, policy, seed=seed, name=name))
@@ -174,7 +174,7 @@ def private(policy: Policy, near: str = "edge") -> Policy:
     return PrivacyFirst(policy, AlwaysEdge(near))
 
 
-def oracle(scenario: Scenario, seed: int) -> Oracle:
+def oracle_of(scenario: Scenario, seed: int) -> Oracle:
     """The bound on one run: see `truth`."""
     return Oracle(truth(scenario, seed), next(iter(scenario.tiers)))
 
