@@ -12,24 +12,33 @@ and slow each other down in a way that no place in the world does.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import csv
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kit import serve
+from kit.artifacts import DATASETS
 from kit.records import Records
 from kit.route import gateway
+from kit.route.evaluation import HOME
 from kit.route.replay import Script
-from kit.simulate import Class, Dispatch, Link, Scenario, Tier, Workload, calibrate, recorded, run
+from kit.simulate import Class, Dispatch, Link, Scenario, Tier, Workload, calibrate, load, recorded, run
 from kit.simulate import workload as asks
 
 LEVELS = (50, 95, 99)
+BARS = {50: 0.10, 95: 0.10, 99: 0.20}
+"""How far a prediction may be off, as a part of what was measured."""
 WARM = 100
 """Requests before the clock starts: connections are opened, and the policy's first views are taken."""
 ALONE_PER_S = 12.0
+FILE = DATASETS / "gateway.csv"
+KEPT = tuple((np.arange(201) / 2).tolist())
+"""Levels of the quantiles that are kept, in percent; `LEVELS` are among them."""
 
 
 @dataclass(frozen=True)
@@ -105,10 +114,14 @@ class Compared:
     asked: int
     lag_ms: float
 
+    def percentiles(self) -> tuple[list[float], list[float]]:
+        """Measured and predicted, at each of `LEVELS`."""
+        measured, predicted = (np.percentile(ms, LEVELS) for ms in (self.measured_ms, self.predicted_ms))
+        return measured.tolist(), predicted.tolist()
+
     def errors(self) -> dict[int, float]:
         """How far the prediction is off at each of `LEVELS`, as a part of what was measured."""
-        real, said = np.percentile(self.measured_ms, LEVELS), np.percentile(self.predicted_ms, LEVELS)
-        return dict(zip(LEVELS, (said / real - 1).tolist(), strict=True))
+        return {k: said / real - 1 for k, real, said in zip(LEVELS, *self.percentiles(), strict=True)}
 
 
 @contextmanager
@@ -198,6 +211,75 @@ def compared(
         asked=len(report.records),
         lag_ms=float(np.percentile(report.lag_ms, 99)),
     )
+
+
+POLICIES: dict[str, tuple[dict[str, Any], float]] = {
+    "simple_shuffle": ({"weights": {"edge": 1.0, "cloud": 1.0}}, 2.0),
+    "least_busy": ({}, 1.0),
+    "confidence_cascade": ({"edge": "edge", "cloud": "cloud", "threshold": 0.9}, 1.0),
+}
+"""Policy -> its options, and how many times the edge's capacity the load may be: a shuffle halves it."""
+
+
+def bed(edge_slower: float = 40.0, cloud_slower: float = 4.0) -> Bed:
+    """The voice home's places, slower than the machine that they were recorded on.
+
+    At their own speed (a quarter of a millisecond at the edge) the programs around them would be most of what
+    is measured. So the edge is a small device, and the cloud is shared.
+    """
+    tiers = load(HOME).tiers
+    edge, cloud = (np.array(tiers[name].service_quantiles_ms) for name in ("edge", "cloud"))
+    return Bed(tuple((edge_slower * edge).tolist()), tuple((cloud_slower * cloud).tolist()))
+
+
+def loads(
+    bed: Bed, parts: tuple[float, ...] = (0.3, 0.6, 0.8)
+) -> Iterator[tuple[str, dict[str, Any], float]]:
+    """Three policies, each at three loads: name, options, requests per second.
+
+    Args:
+        parts: of the capacity of the edge, as far as the policy uses it.
+    """
+    edge_s = float((np.array(bed.edge_ms)[1:] + np.array(bed.edge_ms)[:-1]).mean()) / 2000
+    for policy, (options, times) in POLICIES.items():
+        for part in parts:
+            yield policy, options, round(part * times / edge_s, 1)
+
+
+def write(runs: Iterable[Compared], file: Path = FILE) -> None:
+    """Keep runs in a table: their quantiles, in ms."""
+    with file.open("w", encoding="utf-8", newline="") as f:
+        writer = csv.writer(f, lineterminator="\n")
+        writer.writerow(
+            ["policy", "requests_per_s", "asked", "lag_ms", "level", "measured_ms", "simulated_ms"]
+        )
+        for run in runs:
+            for level in KEPT:
+                two = (
+                    round(float(np.percentile(ms, level)), 2) for ms in (run.measured_ms, run.predicted_ms)
+                )
+                writer.writerow(
+                    [run.policy, run.requests_per_s, run.asked, round(run.lag_ms, 2), level, *two]
+                )
+
+
+def read(file: Path = FILE) -> list[Compared]:
+    """The runs that `write` kept; latencies are their quantiles."""
+    found: dict[tuple[str, str], list[dict[str, str]]] = {}
+    with file.open(encoding="utf-8", newline="") as f:
+        for row in csv.DictReader(f):
+            found.setdefault((row["policy"], row["requests_per_s"]), []).append(row)
+    return [
+        Compared(
+            policy=policy,
+            requests_per_s=float(rate),
+            measured_ms=np.array([float(r["measured_ms"]) for r in rows]),
+            predicted_ms=np.array([float(r["simulated_ms"]) for r in rows]),
+            asked=int(rows[0]["asked"]),
+            lag_ms=float(rows[0]["lag_ms"]),
+        )
+        for (policy, rate), rows in found.items()
+    ]
 
 
 def _answered_ms(records: Records) -> np.ndarray:

@@ -16,7 +16,7 @@ from kit import records, serve
 from kit.arrivals import poisson
 from kit.policy import Policy
 from kit.route import gateway
-from kit.route.evaluate import HOME
+from kit.route.evaluation import HOME
 from kit.route.replay import Script
 from kit.simulate import load, recorded
 
