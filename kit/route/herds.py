@@ -34,8 +34,8 @@ def read_ages(found: Mapping[str, np.ndarray], ages_s: Sequence[float]) -> Markd
             f"{name} is better than drawing lots up to {max(helps):g} s" if helps else f"{name} never is"
         )
     return Markdown(
-        f"{said[0].capitalize()}, {said[1]}. All routers that saw the same short queue run to it together, and "
-        "until the next look nobody tells them that it is long now. Two random choices keep some apart."
+        f"{said[0].capitalize()}, {said[1]}. Whoever saw the same short queue runs to it, and until the next "
+        "look nobody tells them that it is long now. Two random choices keep some apart."
     )
 
 
@@ -56,6 +56,6 @@ def read_buffers(found: Mapping[str, np.ndarray]) -> Markdown:
     else:
         end = "So with a wide buffer the clever router is better than drawing lots."
     return Markdown(
-        "A latency is known when the answer is there. Until then a router that asks only the fastest has sent "
+        "A latency is known when the answer is there. By then a router that asks only the fastest has sent "
         f"everybody there. {end} It earns its place where servers differ."
     )
