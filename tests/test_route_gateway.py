@@ -183,7 +183,10 @@ class Home:
 
 
 class Virtual(asyncio.SelectorEventLoop):
-    """An event loop whose clock jumps to the next timer: an hour of time-outs takes no time."""
+    """An event loop whose clock jumps to the next timer: an hour of time-outs takes no time.
+
+    Its timers fire up to 50 ms early, as asyncio's may by the resolution of the clock.
+    """
 
     class Selector(selectors.SelectSelector):
         jumped_s = 0.0
@@ -195,6 +198,7 @@ class Virtual(asyncio.SelectorEventLoop):
     def __init__(self):
         self.mine = self.Selector()
         super().__init__(self.mine)
+        self._clock_resolution = 0.05
 
     def time(self):
         return self.mine.jumped_s
@@ -264,14 +268,14 @@ HABITS = st.builds(
 )  # fmt: skip
 def test_the_driver_keeps_what_the_contract_promises(habits, jobs):
     """Random routes, fates and callers that hang up; the promises of `kit.policy.Dispatcher`, one by one."""
-    notary, replies, asked = Notary(habits), [], Counter()
+    notary, replies, left, late = Notary(habits), [], set(), []
     driver = Driver(notary)
 
     async def one(i, route, fates, at_s, patience_s):
         fates = iter(fates)
 
         async def ask(request, target):
-            asked[request.id] += 1
+            late.extend(left & {request.id})
             how, after_s = next(fates)
             await asyncio.sleep(1e6 if how == "never" else after_s)
             if how in ("answered", "unsure"):
@@ -287,6 +291,7 @@ def test_the_driver_keeps_what_the_contract_promises(habits, jobs):
             async with asyncio.timeout(patience_s):
                 carried = await driver.carry(request, route, ask)
         except TimeoutError:
+            left.add(request.id)
             return None
         if carried.answer is not None:
             await carried.answer.reply.close()
@@ -321,6 +326,7 @@ def test_the_driver_keeps_what_the_contract_promises(habits, jobs):
             assert end == p.Answer(id, carried.answer.number)
         elif carried is not None:
             assert end == carried.none
+    assert not late, "nobody is asked for a caller who hung up"
     assert notary.inner.open_requests == 0
     assert not driver.open
     assert all(reply.closed == 1 for reply in replies), "every answer is given or closed"
@@ -441,6 +447,25 @@ def test_a_caller_who_hangs_up_leaves_nothing_behind(stream):
             rows = home.house.book.records()
             assert rows["outcome"].tolist() == ["failed"]
             assert not home.house.driver.open
+
+    live(work)
+
+
+def test_who_is_not_waited_for_any_more_is_told_by_a_closed_connection():
+    """After a time-out, and when the caller hung up: nobody is kept busy for an answer that nobody reads."""
+
+    async def work():
+        habits = {"attempt_timeout_ms": 300}
+        async with Home(policy="always_cloud", fallback="edge", dispatch=habits) as home:
+            home.cloud.fault = Fault("hang")
+            for _ in range(3):
+                assert (await home.ask(SURE)).tier == "edge"
+            gone = asyncio.Event()
+            task = asyncio.create_task(home.ask(SURE, gone=gone))
+            await home.until(lambda: home.cloud.asked == 4)
+            gone.set()
+            await task
+            await home.until(lambda: len(home.cloud._writers) <= 2)  # those that look how it is
 
     live(work)
 
