@@ -384,6 +384,19 @@ def test_what_the_edge_is_sure_of_stays_and_the_rest_goes_to_the_cloud(tmp_path)
     assert table["tokens_out"].tolist() == [1, 6]
 
 
+def test_what_is_no_command_is_not_the_edges_business_however_sure_it_is():
+    async def work():
+        near = Script(model="edge", service_ms=1, answers={"": {"label": "NotACommand", "confidence": 0.99}})
+        async with Home(near=near) as home:
+            got = await home.ask(UNSURE)
+            assert (got.tier, got.headers["x-kit-reason"]) == ("cloud", "escalated: edge was unsure (0.00)")
+            home.edge.fault = Fault("error", status=400)  # longer than the classifier reads
+            got = await home.ask(UNSURE)
+            assert (got.tier, got.headers["x-kit-reason"]) == ("cloud", "escalated: edge was unsure (0.00)")
+
+    live(work)
+
+
 def test_commands_can_be_asked_for_as_classifications():
     async def work():
         async with Home(far=Script(model="big", service_ms=5, answers={"": {"label": "TurnOn"}})) as home:
