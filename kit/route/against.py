@@ -36,6 +36,7 @@ BARS = {50: 0.10, 95: 0.10, 99: 0.20}
 WARM = 100
 """Requests before the clock starts: connections are opened, and the policy's first views are taken."""
 ALONE_PER_S = 12.0
+SIGNALS_S = 0.25
 FILE = DATASETS / "gateway.csv"
 KEPT = tuple((np.arange(201) / 2).tolist())
 """Levels of the quantiles that are kept, in percent; `LEVELS` are among them."""
@@ -94,7 +95,7 @@ class Bed:
             tiers={"edge": near, "cloud": far},
             policy=policy,
             options=options,
-            dispatch=Dispatch(signals_every_s=1.0),
+            dispatch=Dispatch(signals_every_s=SIGNALS_S),
         )
 
 
@@ -150,6 +151,7 @@ def live(
         seed=seed,
         policy=policy,
         options=dict(options),
+        signals_every_s=SIGNALS_S,
     ) as stack:
         yield stack
 

@@ -13,7 +13,17 @@ from math import isnan
 import numpy as np
 
 from kit import policy as p
-from kit.policy import FleetView, Outcome, Policy, PolicyError, Request, Route, StandardDispatcher, Target, tell
+from kit.policy import (
+    FleetView,
+    Outcome,
+    Policy,
+    PolicyError,
+    Request,
+    Route,
+    StandardDispatcher,
+    Target,
+    tell,
+)
 from kit.route.gateway import policies
 from kit.route.gateway.asks import Ask, Reply, call
 from kit.route.gateway.book import Book, Trace

@@ -64,9 +64,7 @@ class Deciding:
         return self._function(request, fleet, now, rng)
 
 
-def build(
-    settings: Settings, report: Callable[[PolicyError], None], policy: Policy | None = None
-) -> Policy:
+def build(settings: Settings, report: Callable[[PolicyError], None], policy: Policy | None = None) -> Policy:
     """The policy that the settings name, guarded: the same object inside as in the simulator.
 
     Args:

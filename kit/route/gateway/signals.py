@@ -25,13 +25,13 @@ class Seen:
     """What is known of a tier now.
 
     Attributes:
-        healthy: its health path answered, the last time. ``load``: requests there, as it says.
+        healthy: its health path answered, the last time. ``load``: requests there; None: it does not say.
         rtt_ms: the last round trips of the health path. ``service_ms``: mean time of its answers, less these.
         open: attempts of ours that are open.
     """
 
     healthy: bool = True
-    load: int = 0
+    load: int | None = None
     rtt_ms: deque[float] = field(default_factory=lambda: deque(maxlen=LOOKS))
     service_ms: float | None = None
     open: int = 0
@@ -82,7 +82,8 @@ class Signals:
             if seen.healthy:
                 seen.rtt_ms.append(1000 * (time.perf_counter() - start))
         if tier.load and seen.healthy and (told := await self._exits.look(tier.name, tier.load, limit_s)):
-            seen.load = int(sum(float(n) for n in LOAD.findall(told[1])))
+            found = LOAD.findall(told[1])
+            seen.load = int(sum(map(float, found))) if found else None
 
     def _allowed(self, tier: TierSettings) -> bool:
         """Whether its circuit breakers let anything through."""
@@ -97,7 +98,7 @@ class Signals:
             models=tier.serves if tier.models else (),
             rtt_ms=median(seen.rtt_ms) if seen.rtt_ms else tier.rtt_ms,
             service_ms=tier.service_ms if seen.service_ms is None else seen.service_ms,
-            queue=max(seen.load, seen.open),
+            queue=seen.open if seen.load is None else seen.load,
             healthy=seen.healthy and allowed,
             price_usd_per_mtok=tier.usd_per_mtok_out,
             price_usd_per_request=tier.usd_per_request,
