@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kit import route, simulate
+from kit import plots, route, simulate
 from kit.policy import (
     AlwaysCloud,
     AlwaysEdge,
@@ -24,7 +24,7 @@ from kit.policy import (
     Target,
     tell,
 )
-from kit.route import answers, curves, evaluation, record
+from kit.route import answers, curves, evaluation, figures, record, sentences, tables
 from kit.route.answers import Judged
 from kit.simulate import Wrong, recorded
 from kit.simulate.results import ESCALATED, FELL_BACK, HEDGED, RETRIED
@@ -415,3 +415,120 @@ def test_a_chinese_home_with_an_english_cloud():
     seen = evaluation.evaluate(home, rules, seeds=(0,))
     assert seen.value("cascade", "quality")[0] < seen.value("always_edge", "quality")[0] - 0.05
     assert seen.value("aware", "quality")[0] == seen.value("always_edge", "quality")[0]
+
+
+# -- the front, pictures, tables and sentences ---------------------------------------------------------------
+
+
+@given(
+    st.dictionaries(
+        st.text("abcdef", min_size=1, max_size=3),
+        st.tuples(*[st.integers(0, 4).map(float)] * 3),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_the_front_by_brute_force(points):
+    """On it is whoever nobody beats: at least as good in all three, and better in one."""
+    better = ("low", "high", "low")
+    costs = {n: (x, -y, z) for n, (x, y, z) in points.items()}
+    expected = {
+        n
+        for n, mine in costs.items()
+        if not any(np.all(np.array(c) <= mine) and np.any(np.array(c) < mine) for c in costs.values())
+    }
+    assert set(plots.front(points, better)) == expected
+
+
+def made(**values):
+    """An evaluation with quality, P95 and cost as told: name -> (quality, p95_ms, usd_per_1k)[, leaks]."""
+    plain = dict.fromkeys(evaluation.MEASURES, 0.0)
+    one = {
+        name: [
+            evaluation.Measures(
+                **plain | {"quality": q + d, "p95_ms": p, "usd_per_1k": u, "leaks": leak[0] if leak else 0.0}
+            )
+            for d in (-0.001, 0.0, 0.001)
+        ]
+        for name, (q, p, u, *leak) in values.items()
+    }
+    found = evaluation.Evaluation(evaluation.home(), (0, 1, 2), dict.fromkeys(values, ()))
+    found.__dict__["measured"] = one
+    return found
+
+
+SMALL = made(
+    always_edge=(0.80, 1, 0.1), always_cloud=(0.90, 100, 1.0, 0.1), random=(0.85, 50, 0.5, 0.05),
+    oracle=(0.95, 5, 0.2), cascade=(0.88, 50, 0.4), latency=(0.80, 2, 0.15),
+)  # fmt: skip
+
+
+def test_who_leaks_is_not_on_the_front():
+    assert set(SMALL.front()) == {"cascade", "always_edge"}
+    assert "Always-cloud and random send what must not leave" in sentences.read_front(SMALL).data
+
+
+def test_it_is_said_when_simple_beats_clever():
+    assert sentences.simpler_wins(SMALL) == {"latency": ["cascade"]}
+    assert "cascade beats latency in quality" in sentences.read_simple(SMALL).data
+    good = made(always_edge=(0.8, 1, 0.1), cascade=(0.81, 50, 0.4), latency=(0.9, 2, 0.15))
+    assert "no simple policy is surely better" in sentences.read_simple(good).data
+
+
+def test_a_difference_says_whether_it_is_one():
+    assert "leaves out zero" in sentences.read_difference(SMALL, "cascade", "always_edge").data
+    assert "No difference was seen" in sentences.read_difference(SMALL, "latency", "always_edge").data
+
+
+def test_pictures_and_tables_of_an_evaluation(found):
+    days = {"calm": found, "outage": found}
+    drawn = [
+        figures.front_points(found),
+        figures.front_points(found, "p95_ms", but=("random",)),
+        figures.day_map(days),
+        figures.difference_bars(found, "always_edge"),
+        figures.difference_bars(found, "cascade", "p95_ms"),
+        figures.latency_cdf(found, ["always_edge", "cascade"]),
+        figures.learning_lines({"edge": np.ones(300), "cloud": np.zeros(300)}),
+    ]
+    assert all(fig.layout.title.text for fig in drawn)
+    assert "edge" in drawn[0].layout.title.text
+    for table in (
+        tables.policies_table(found),
+        tables.rates_table(found),
+        tables.days_table(days),
+        tables.differences_table(found, "always_edge"),
+    ):
+        assert "cascade" in table.data
+    assert "surely" not in sentences.read_days(days).data
+    assert set(sentences.verdicts(curves.bar(rounds=50), days)) == {"C28", "C29", "C30"}
+    assert figures.AXES.keys() == set(evaluation.MEASURES)
+
+
+def test_pictures_and_tables_of_the_curve():
+    found = {"cascade": curves.curve(answers.judged("test"))}
+    bar = curves.bar(rounds=50)
+    assert "of the calls" in figures.curve_lines(found, {"cascade": bar.threshold}).layout.title.text
+    assert "gap" in figures.bar_bars(bar).layout.title.text
+    assert "APGR" in tables.curves_table(found).data
+    assert "recovered" in tables.bar_table({"English": bar}).data
+    assert "That passes the bar" in sentences.read_bar(bar).data
+    low = dataclasses.replace(bar, gap=(3.0, 2.0, 4.0))
+    assert "That does not pass the bar" in sentences.read_bar(low).data
+    assert "APGR" in sentences.read_curve(found).data
+    both = {"two": curves.curve(judged([0.2, 0.5, 0.9], [0, 0, 1], [1, 1, 0]))}
+    assert "both together are better than the cloud alone" in sentences.read_curve(both).data
+
+
+def test_the_sentence_about_a_chinese_home():
+    zh = made(
+        always_edge=(0.75, 1, 0.1), always_cloud=(0.2, 100, 1), cascade=(0.6, 50, 1), aware=(0.75, 1, 0.1)
+    )
+    assert "worse than the edge alone" in sentences.read_language(zh, "cascade", "aware").data
+
+
+def test_the_candidates_are_new_each_time():
+    one, other = route.candidates(0.9), route.candidates(0.9)
+    assert one.keys() == other.keys()
+    assert one["latency"] is not other["latency"]
+    assert route.candidates()["cascade"].threshold == curves.bar(rounds=2).threshold

@@ -136,18 +136,18 @@ def waterfall(paths: Mapping[str, Mapping[str, float]], *, title: str, unit: str
     return style(fig, title, x=unit)
 
 
-def front(points: Mapping[str, tuple[float, float]], better: tuple[Better, Better]) -> list[str]:
-    """Names on the Pareto front, from the lowest x to the highest: nothing is better in both ways.
+def front(points: Mapping[str, tuple[float, ...]], better: tuple[Better, ...]) -> list[str]:
+    """Names on the Pareto front, from the lowest x to the highest: nothing is at least as good in every way.
 
     Args:
-        points: name -> (x, y).
-        better: what is better on x and on y, such as ``("low", "high")``.
+        points: name -> (x, y), or more numbers.
+        better: what is better on x, on y, and so on, such as ``("low", "high")``.
     """
     sign = [1 if way == "low" else -1 for way in better]
-    costs = {name: (sign[0] * x, sign[1] * y) for name, (x, y) in points.items()}
+    costs = {name: tuple(s * v for s, v in zip(sign, at, strict=True)) for name, at in points.items()}
 
-    def beaten(mine: tuple[float, float]) -> bool:
-        return any(c[0] <= mine[0] and c[1] <= mine[1] and c != mine for c in costs.values())
+    def beaten(mine: tuple[float, ...]) -> bool:
+        return any(c != mine and all(a <= b for a, b in zip(c, mine, strict=True)) for c in costs.values())
 
     return sorted(
         (name for name, cost in costs.items() if not beaten(cost)), key=lambda name: points[name][0]

@@ -55,6 +55,9 @@ class Measures:
 
 
 MEASURES = tuple(f.name for f in fields(Measures))
+MORE_IS_BETTER = ("quality", "availability")
+AT_ONCE = ("quality", "p95_ms", "usd_per_1k")
+"""What a front looks at, unless other measures are asked for."""
 
 
 def measures(result: Result, oracle: Result | None = None) -> Measures:
@@ -130,6 +133,18 @@ class Evaluation:
         if measure not in MEASURES:
             raise ValueError(f"no measure is called {measure!r}; there are: {', '.join(MEASURES)}.")
         return [float(getattr(m, measure)) for m in self.measured[name]]
+
+    def front(self, measures: Sequence[str] = AT_ONCE, but: Sequence[str] = ("oracle",)) -> list[str]:
+        """Policies of which no other one is at least as good in all these measures, and better in one.
+
+        One that leaks is not on it, unless all do: it answers what it must not have heard.
+        """
+        from kit.plots import front  # it draws, and this module runs where nothing is drawn
+
+        clean = [n for n in self.runs if n not in but and self.value(n, "leaks")[0] == 0]
+        names = clean or [n for n in self.runs if n not in but]
+        points = {n: tuple(self.value(n, m)[0] for m in measures) for n in names}
+        return front(points, tuple("high" if m in MORE_IS_BETTER else "low" for m in measures))
 
     def points(self, x: str, y: str, but: Sequence[str] = ("oracle",)) -> dict[str, tuple[float, float]]:
         """Policy -> its place in a picture of two measures."""
