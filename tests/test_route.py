@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kit import policy, route, simulate
+from kit import cli, policy, route, simulate
 from kit.policy import (
     AlwaysCloud,
     AlwaysEdge,
@@ -510,3 +510,34 @@ def test_policies_need_numpy_only():
     heavy = {"torch", "transformers", "onnxruntime", "httpx", "fastapi", "plotly"}
     code = f"import sys, kit.route, kit.simulate; print(sorted({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_two_choices_wait_as_theory_says():
+    """Mitzenmacher 2001: mean time in the system is the sum of load^(2^i - 2), in service times, for many
+    servers and fresh signals; with one choice it is 1 / (1 - load)."""
+    load, service_ms, servers, n = 0.6, 20.0, 20, 8000
+    rate = 1000 * load * servers / service_ms
+    place = simulate.Tier(kind="regional_edge", service_ms=service_ms, service_cv=1)
+    scenario = simulate.Scenario(
+        title="supermarket",
+        workload=simulate.Workload(requests_per_s=rate, seconds=n / rate),
+        tiers={f"s{k}": place for k in range(servers)},
+        dispatch=simulate.Dispatch(signals_every_s=2e-4),
+    )
+    took = simulate.run(scenario, policy.PowerOfTwoChoices(), seed=0).e2e_ms[1000:].mean() / service_ms
+    assert took == pytest.approx(sum(load ** (2**i - 2) for i in range(1, 9)), rel=0.06)
+    assert took < 0.7 / (1 - load)
+
+
+def test_files_and_the_command_line_know_all_names(capsys):
+    nested = 'options = { inner = { policy = "cooldown", inner = { policy = "latency_based" } } }'
+    scenario = simulate.parse(TWO.replace("[workload]", f'policy = "privacy_first"\n{nested}\n[workload]', 1))
+    assert simulate.run(scenario).summary().availability == 1
+    with pytest.raises(
+        simulate.ScenarioError, match=r"line 4, options\.inner.*no policy is called 'psychic'"
+    ):
+        simulate.parse(
+            TWO.replace("[workload]", 'policy = "cooldown"\noptions = { inner = "psychic" }\n[workload]', 1)
+        )
+    assert cli.main(["whatif", "voice_home", "--set", "policy=weighted_scorers", "--set", "seconds=60"]) == 0
+    assert "Voice home" in capsys.readouterr().out

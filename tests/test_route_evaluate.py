@@ -532,3 +532,11 @@ def test_the_candidates_are_new_each_time():
     assert one.keys() == other.keys()
     assert one["latency"] is not other["latency"]
     assert route.candidates()["cascade"].threshold == curves.bar(rounds=2).threshold
+
+
+def test_a_sweep_sends_more_the_higher_the_threshold():
+    swept = evaluation.sweep(small(), [0.0, 0.5, 0.9, 1.0], seeds=(0,))
+    sent = [part for part, _ in swept.values()]
+    assert sent[0] == 0
+    assert sent == sorted(sent)
+    assert 0.8 < sent[-1] < 1  # all but what is private, and who is surer than 0.9995

@@ -66,7 +66,7 @@ def make(name: str, options: Options | None = None, tiers: Sequence[str] = ()) -
         raise WrongPolicy(
             "policy",
             f"no policy is called {name!r}; there are: {', '.join(MAKERS)}. "
-            "A policy of your own must be registered first: kit.policy.register.",
+            "Chapter 11 brings more (import kit.route), and kit.policy.register adds your own.",
         )
     takes = inspect.signature(MAKERS[name])
     options = {**_usual(name, takes, tiers), **options}
