@@ -38,8 +38,9 @@ def register(name: str, maker: Callable[..., Policy]) -> None:
     Args:
         name: what files and the command line call it.
         maker: gets the options as keywords; those that name tiers are called ``tier``, ``fallback``,
-            ``edge``, ``cloud``, ``tiers`` or ``weights``. A policy around another one takes that as ``inner``:
-            files give its name, with its options beside it, or a table ``{ policy = "nearest" }``.
+            ``edge``, ``cloud``, ``tiers`` or ``weights``. A policy around another one takes that one as
+            ``inner``: files give its name, with its options beside it, or a table
+            ``{ policy = "nearest" }``.
 
     Raises:
         ValueError: another policy has this name.
