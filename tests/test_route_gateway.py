@@ -356,6 +356,27 @@ def test_who_hangs_up_is_asked_for_no_more():
     live(work)
 
 
+def test_who_hangs_up_between_two_attempts_is_asked_for_no_more():
+    """The dispatcher waits to try again, so nothing is open that could be told to end."""
+
+    async def work():
+        dispatcher, asked = p.StandardDispatcher(DispatchSettings(retries=5, backoff_ms=200)), []
+        driver = Driver(dispatcher)
+
+        async def ask(request, target):
+            asked.append(target)
+            raise NoAnswer("HTTP 503")
+
+        task = asyncio.create_task(driver.carry(Request("r", 1), Route(CLOUD, (EDGE,)), ask))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        while dispatcher.open_requests:
+            await asyncio.sleep(0.01)
+        assert asked == [CLOUD]
+
+    live(work)
+
+
 # --- who answers, and how that is told
 
 
