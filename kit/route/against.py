@@ -198,7 +198,7 @@ def compared(
     requests_per_s: float,
     policy: str,
     options: Mapping[str, Any],
-    requests: int = 5000,
+    requests: int = 5200,
     seed: int = 1,
 ) -> Compared:
     """Measure ``bed`` live, and predict it from ``known``, which another run was calibrated from."""

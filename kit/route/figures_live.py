@@ -9,11 +9,13 @@ import plotly.graph_objects as go
 
 from kit import plots
 from kit.plots import COLOURS
+from kit.plots.style import log_axis
 from kit.route.against import Compared
 from kit.route.trials import Evening
 
 SHADE = "rgba(107,114,128,.18)"
 NOBODY = "nobody"
+SHORT = {"simple_shuffle": "shuffle", "least_busy": "least busy", "confidence_cascade": "cascade"}
 
 
 def evening(seen: Evening) -> go.Figure:
@@ -34,7 +36,7 @@ def evening(seen: Evening) -> go.Figure:
                 marker={"color": COLOURS.get(name, COLOURS["limit"]), "size": 8, "opacity": 0.75},
             )
     fig.add_vrect(x0=seen.cut_s, x1=seen.mended_s, fillcolor=SHADE, line_width=0)
-    fig.update_yaxes(type="log")
+    fig.update_yaxes(log_axis(float(ms.min()), float(ms.max())))
     cut = seen.between(seen.cut_s, seen.mended_s)
     part = float((cut["outcome"] == "answered").mean())
     title = f"While the line was cut, {part:.0%} of {len(cut)} requests were answered"
@@ -56,7 +58,7 @@ def against(found: Compared) -> go.Figure:
 def errors(runs: Sequence[Compared]) -> go.Figure:
     """How far each prediction is off, with the limits that were set before."""
     fig = go.Figure()
-    names = [f"{run.policy} {run.requests_per_s:g}/s" for run in runs]
+    names = [f"{SHORT.get(run.policy, run.policy)} {run.requests_per_s:.0f}/s" for run in runs]
     for i, level in enumerate(runs[0].errors()):
         off = [100 * run.errors()[level] for run in runs]
         fig.add_scatter(

@@ -80,7 +80,7 @@ def ask(home: Home, texts: Sequence[str], **headers: str) -> list[dict[str, Any]
             found.append(
                 {
                     "said": text,
-                    "answer": _content(told)[:44],
+                    "answer": _content(told),
                     "by": told.headers.get("x-kit-tier", "nobody"),
                     "why": told.headers.get("x-kit-reason", ""),
                     "ms": took_ms,
@@ -183,5 +183,5 @@ def later(text: str, wait_s: float = 10.0) -> list[dict[str, Any]]:
 def _content(told: httpx.Response) -> str:
     body = told.json()
     if "choices" in body:
-        return body["choices"][0]["message"]["content"].strip()[:60]
-    return "a ticket" if told.status_code == 202 else str(body.get("error", body))[:60]
+        return body["choices"][0]["message"]["content"].strip()
+    return "a ticket" if told.status_code == 202 else str(body["error"]["message"])
