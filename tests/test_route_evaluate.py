@@ -470,7 +470,10 @@ def test_who_leaks_is_not_on_the_front():
 
 def test_it_is_said_when_simple_beats_clever():
     assert sentences.simpler_wins(SMALL) == {"latency": ["cascade"]}
-    assert "cascade beats latency in quality" in sentences.read_simple(SMALL).data
+    assert (
+        "for 1 of 1, with an interval that leaves out zero: cascade beats latency (calls"
+        in sentences.read_simple(SMALL).data
+    )
     good = made(always_edge=(0.8, 1, 0.1), cascade=(0.81, 50, 0.4), latency=(0.9, 2, 0.15))
     assert "no simple policy is surely better" in sentences.read_simple(good).data
 

@@ -95,7 +95,7 @@ def simpler_wins(evaluation: Evaluation, measure: str = "quality") -> dict[str, 
 
 
 def read_simple(evaluation: Evaluation) -> Markdown:
-    """Do simple policies beat clever ones?"""
+    """Do simple policies beat clever ones, and with how many calls to the cloud?"""
     won = simpler_wins(evaluation)
     clever = [n for n in evaluation.runs if n not in SIMPLE and n != "oracle"]
     if not won:
@@ -104,14 +104,30 @@ def read_simple(evaluation: Evaluation) -> Markdown:
     for name, simple in won.items():
         by.setdefault(tuple(simple), []).append(name)
     said = [
-        f"{names(list(simple))} {'beat' if len(simple) > 1 else 'beats'} {names(beaten)}"
+        f"{names(simple)} {'beat' if len(simple) > 1 else 'beats'} {names(beaten)}"
         for simple, beaten in by.items()
     ]
-    return Markdown(
-        f"**Simple beats clever** for {len(won)} of {len(clever)}: {'; '.join(said)} in quality, with an "
-        "interval that leaves out zero. A router that sees queues, latencies and prices, and not how sure "
-        "the edge is, knows nothing about what is right."
+    winners = sorted({n for simple in won.values() for n in simple})
+    calls = [
+        f"{name.replace('_', '-')} with {evaluation.value(name, 'cloud_rate')[0]:.0%}" for name in winners
+    ]
+    text = (
+        f"**Simple beats clever** in quality for {len(won)} of {len(clever)}, with an interval that leaves "
+        f"out zero: {'; '.join(said)} (calls to the cloud: {', '.join(calls)}). "
     )
+    same = [n for n in clever if _same(evaluation, n)]
+    if same:
+        text += f"{names(same).capitalize()} answer as many right as a simple one, to a tenth of a point. "
+    return Markdown(
+        text + "A router that sees queues, latencies and prices, and not how sure the edge is, knows nothing "
+        "about what is right."
+    )
+
+
+def _same(evaluation: Evaluation, clever: str) -> bool:
+    """Is its quality that of a simple policy which leaks nothing?"""
+    clean = [n for n in SIMPLE if n in evaluation.runs and evaluation.value(n, "leaks")[0] == 0]
+    return any(abs(evaluation.difference(clever, n, "quality")[0]) < 0.001 for n in clean)
 
 
 def read_difference(evaluation: Evaluation, one: str, other: str, measure: str = "quality") -> Markdown:
