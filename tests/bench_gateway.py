@@ -89,9 +89,7 @@ def sim_vs_live(figures, keep=False):
     """The simulator, calibrated from a run of its own, against the live gateway."""
     bed = against.bed()
     known = against.calibrated(bed)
-    print(
-        f"programs on the way add {known.programs_ms:.1f} ms, with {known.programs_jitter_ms:.1f} ms of jitter"
-    )
+    print(f"programs on the way add {known.programs_ms:.1f} ms, jitter {known.programs_jitter_ms:.1f} ms")
     runs = []
     for policy, options, rate in against.loads(bed):
         run = against.compared(bed, known, rate, policy, options)

@@ -13,7 +13,7 @@ def _first_token(answer: object) -> str | None:
         return f"The answer must be a function of one attempt, got {answer!r}."
     quick = Attempt(Target("a"), "answered", latency_ms=400, ttft_ms=200, output_tokens=10)
     slow = Attempt(Target("b"), "answered", latency_ms=4000, ttft_ms=800, output_tokens=100)
-    a, b = (float(answer(attempt)) for attempt in (quick, slow))
+    a, b = (float(answer(attempt)) for attempt in (quick, slow))  # type: ignore[arg-type]
     if b < a:
         return (
             f"a starts after 200 ms and counts {a:g}, b starts after 800 ms and counts {b:g}: b would be "
@@ -36,7 +36,7 @@ def _rest(answer: object) -> str | None:
         (100, 2, 5, 105, "it asked for less than your own rest: the longer one counts."),
     ):
         try:
-            found = float(answer(now, asked, rest))
+            found = float(answer(now, asked, rest))  # type: ignore[arg-type]
         except TypeError as e:
             return f"At {now} s with Retry-After {asked} and a rest of {rest} s it fails: {e}."
         if found != until:
