@@ -89,7 +89,7 @@ def sim_vs_live(figures, keep=False):
     """The simulator, calibrated from a run of its own, against the live gateway."""
     bed = against.bed()
     known = against.calibrated(bed)
-    print(f"programs on the way add {known.programs_ms:.1f} ms, jitter {known.programs_jitter_ms:.1f} ms")
+    print(f"programs add {known.edge_programs_ms:.2f} ms (edge) and {known.cloud_programs_ms:.2f} ms (cloud)")
     runs = []
     for policy, options, rate in against.loads(bed):
         run = against.compared(bed, known, rate, policy, options)

@@ -20,7 +20,7 @@ def _first_token(answer: object) -> str | None:
             "chosen, because it talks more. Does the first token come later in a longer answer?"
         )
     if (a, b) == (400, 4000):
-        return "That is the whole answer. Somebody who reads along waits for the first token."
+        return "That is the whole answer. The task is about the first token."
     if (a, b) != (200, 800):
         return f"a must count 200 and b 800, got {a:g} and {b:g}."
     return None
@@ -113,9 +113,9 @@ EXERCISES = (
     Exercise(
         id="11.3",
         task=(
-            "A real router measured ttft_ms / output_tokens, and sent people to the server that starts late "
-            "and talks much. Write a function of an attempt (it has latency_ms, ttft_ms, output_tokens) that "
-            "says what somebody who reads along waits for, in ms."
+            "TTFT is the time to the first token. A real router divided it by the number of tokens, so a "
+            "server that starts late and writes much looked fast. Write a function of an attempt (it has "
+            "latency_ms, ttft_ms, output_tokens) that returns the ms until its first token appears."
         ),
         check=_first_token,
         hints=("Is the first token later if the answer is longer?", "Return attempt.ttft_ms."),
@@ -125,9 +125,10 @@ EXERCISES = (
     Exercise(
         id="11.4",
         task=(
-            "A server refuses with Retry-After, and another real router did not listen. Write a function of "
-            "(now_s, retry_after_s, rest_s) that returns until when it rests: at least rest_s, longer "
-            "if it asked for longer. retry_after_s is None if it did not say."
+            "A full server refuses, and its header Retry-After says for how many seconds it wants to be left "
+            "alone. Another real router did not listen. Write a function of (now_s, retry_after_s, rest_s) "
+            "that returns the time until which this server is not asked again: rest_s from now, or longer "
+            "if Retry-After asks for longer. retry_after_s is None if the server did not say."
         ),
         check=_rest,
         hints=("Take the longer of the two.", "max(retry_after_s or 0, rest_s)."),

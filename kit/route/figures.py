@@ -161,7 +161,7 @@ def day_map(days: Mapping[str, Evaluation], measure: str = "quality", but: Seque
         cells,
         rows=[called(n) for n in names],
         columns=list(days),
-        title=f"On its worst day {called(best)} is best",
+        title=f"The best worst day: {called(best)}, {number(abs(float(worst[names.index(best)])))}%",
         x="day",
         y="policy",
         unit=label,

@@ -35,7 +35,7 @@ def evening(seen: Evening) -> go.Figure:
                 name=name,
                 marker={"color": COLOURS.get(name, COLOURS["limit"]), "size": 8, "opacity": 0.75},
             )
-    fig.add_vrect(x0=seen.cut_s, x1=seen.mended_s, fillcolor=SHADE, line_width=0)
+    fig.add_vrect(x0=seen.cut_s, x1=seen.mended_s, fillcolor=SHADE, line_width=0, annotation_text="line cut")
     fig.update_yaxes(log_axis(float(ms.min()), float(ms.max())))
     cut = seen.between(seen.cut_s, seen.mended_s)
     part = float((cut["outcome"] == "answered").mean())
@@ -68,10 +68,10 @@ def errors(runs: Sequence[Compared]) -> go.Figure:
             name=f"P{level}",
             marker={"size": 11, "color": plots.PALETTE[i]},
         )
-    for limit in (-20, -10, 10, 20):
-        fig.add_hline(
-            y=limit, line={"color": COLOURS["limit"], "dash": "dash" if abs(limit) == 10 else "dot"}
-        )
+    for limit, dash, of in ((10, "dash", "P50, P95"), (20, "dot", "P99")):
+        line = {"color": COLOURS["neutral"], "dash": dash, "width": 1.5}
+        fig.add_hline(y=limit, line=line, annotation_text=f"limit of {of}")
+        fig.add_hline(y=-limit, line=line)
     middle = float(np.median([abs(e) for run in runs for e in run.errors().values()]))
     title = f"Predicted before measured: half of the errors are below {middle:.0%}"
     return plots.style(fig, title, x="policy and load", y="simulated - measured (%)")

@@ -19,7 +19,7 @@ def ages(found: Mapping[str, np.ndarray], ages_s: Sequence[float]) -> go.Figure:
     last = {name: float(ms[-1]) for name, ms in found.items()}
     best, worst = min(last, key=lambda n: last[n]), max(last, key=lambda n: last[n])
     times = last[worst] / last[best]
-    title = f"With signals {ages_s[-1]:g} s old, {worst} waits {times:.0f} times as long as {best}"
+    title = f"With signals {ages_s[-1]:g} s old, {worst} has a P95 {times:.0f} times that of {best}"
     series = {name: (list(ages_s), ms) for name, ms in found.items()}
     return plots.lines(series, title=title, x="signals are taken every (s)", y=P95, log_x=True, log_y=True)
 
@@ -30,32 +30,30 @@ def read_ages(found: Mapping[str, np.ndarray], ages_s: Sequence[float]) -> Markd
     said = []
     for name in ("least busy", "two choices"):
         helps = [age for age, ms, lot in zip(ages_s, found[name], lots, strict=True) if ms < lot]
-        said.append(
-            f"{name} is better than drawing lots up to {max(helps):g} s" if helps else f"{name} never is"
-        )
+        said.append(f"{name} is better than random up to {max(helps):g} s" if helps else f"{name} never is")
     return Markdown(
-        f"{said[0].capitalize()}, {said[1]}. Whoever saw the same short queue runs to it, and until the next "
-        "look nobody tells them that it is long now. Two random choices keep some apart."
+        f"{said[0].capitalize()}, {said[1]}; with older signals they are worse. All requests between "
+        "two looks see the same short queue, and go there. Two random choices send some of them elsewhere."
     )
 
 
 def buffers(found: Mapping[str, np.ndarray], widths: Sequence[float]) -> go.Figure:
     """P95 over the width of the buffer."""
     at = int(np.argmin(found["latency"]))
-    title = f"Without a buffer {number(found['latency'][0])} ms, with one of {widths[at]:.0%} "
-    title += f"{number(found['latency'][at])} ms; drawing lots has {number(found['random'][0])} ms"
+    title = f"The wider the buffer, the closer to random: from {number(found['latency'][0])} ms to "
+    title += f"{number(found['latency'][at])} ms with {widths[at]:.0%}"
     series = {name: ([100 * w for w in widths], ms) for name, ms in found.items()}
-    return plots.lines(series, title=title, x="buffer: slower than the best by up to (%)", y=P95, log_y=True)
+    return plots.lines(series, title=title, x="buffer: slower than the best by up to (%)", y=P95)
 
 
 def read_buffers(found: Mapping[str, np.ndarray]) -> Markdown:
-    """Whether learning from latencies beats drawing lots."""
+    """Whether learning from latencies is better than choosing at random."""
     best, lots = float(found["latency"].min()), float(found["random"][0])
     if best > 0.95 * lots:
-        end = "So where servers are alike, the clever router is at best as good as drawing lots."
+        end = "So where servers are alike, the clever router is at best as good as choosing at random."
     else:
-        end = "So with a wide buffer the clever router is better than drawing lots."
+        end = "So with a wide buffer the clever router is better than choosing at random."
     return Markdown(
         "A latency is known when the answer is there. By then a router that asks only the fastest has sent "
-        f"everybody there. {end} It earns its place where servers differ."
+        f"everybody there. A buffer of 400% is nearly a random choice. {end}"
     )

@@ -15,6 +15,7 @@ import asyncio
 import gc
 import json
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,12 +100,14 @@ class Replay:
 
     Attributes:
         received: every byte, as it came. ``answered``: how many requests were answered.
+        served, busy_s: services that ended, and how long they kept a server busy, all together.
     """
 
     def __init__(self, script: Script | None = None) -> None:
         self.script, self.fault = script or Script(), Fault()
         self.received, self.answered, self.asked = bytearray(), 0, 0
-        self.running = self.waiting = 0
+        self.running = self.waiting = self.served = 0
+        self.busy_s = 0.0
         self._rng = np.random.default_rng(self.script.seed)
         self._times: list[float] = []
         self._record = Path(self.script.record) if self.script.record else None
@@ -171,6 +174,7 @@ class Replay:
     def _get(self, writer: asyncio.StreamWriter, path: str) -> None:
         if path == "/metrics":
             text = f"kit_num_requests_running {self.running}\nkit_num_requests_waiting {self.waiting}\n"
+            text += f"kit_served_total {self.served}\nkit_busy_seconds_total {self.busy_s:.6f}\n"
             _send(writer, 200, text.encode(), "text/plain")
         elif path == "/v1/models":
             _write(writer, 200, {"object": "list", "data": [{"id": self.script.model, "object": "model"}]})
@@ -194,10 +198,14 @@ class Replay:
         async with self._free:
             self.waiting -= 1
             self.running += 1
+            start = time.perf_counter()
             try:
                 await asyncio.sleep((self._time_ms() + extra_ms) / 1000)
             finally:
                 self.running -= 1
+                self.served += 1
+                self.busy_s += time.perf_counter() - start
+        await asyncio.sleep(0)  # whoever waits begins first; a real server answers on another core
         await self._tell(writer, path, json.loads(body), fault)
         self.answered += 1
         return None

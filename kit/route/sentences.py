@@ -10,6 +10,7 @@ from kit.plots import number, spread
 from kit.route.candidates import SIMPLE
 from kit.route.curves import Bar, Curve
 from kit.route.evaluation import BASELINES, MORE_IS_BETTER, Evaluation
+from kit.route.figures import AXES
 
 
 def percent(value: tuple[float, float, float], digits: int = 0) -> str:
@@ -119,8 +120,9 @@ def read_simple(evaluation: Evaluation) -> Markdown:
     if same:
         text += f"{names(same).capitalize()} answer as many right as a simple one, to a tenth of a point. "
     return Markdown(
-        text + "A router that sees queues, latencies and prices, and not how sure the edge is, knows nothing "
-        "about what is right."
+        text
+        + "In time and money it is the other way round. Queues, latencies and prices say nothing about who "
+        "is right."
     )
 
 
@@ -137,7 +139,10 @@ def read_difference(evaluation: Evaluation, one: str, other: str, measure: str =
     if low != low:
         return Markdown(f"{one} has {number(middle)} more than {other}; for an interval, use more seeds.")
     apart = (a[2] - a[1]) + (b[2] - b[1])
-    text = f"{one} minus {other}, {measure}: {middle:+.3g} ({low:+.3g} to {high:+.3g}). "
+    label, factor = AXES[measure]
+    unit = "points" if factor == 100 else ""
+    m, lo, hi = (factor * v for v in (middle, low, high))
+    text = f"{one} - {other}, {label}: {m:+.3g} {unit}".strip() + f" ({lo:+.3g} to {hi:+.3g}). "
     text += "The interval leaves out zero. " if low > 0 or high < 0 else "No difference was seen. "
     if apart > 1.2 * (high - low) > 0:
         text += (
@@ -190,6 +195,7 @@ def verdicts(bar: Bar, days: Mapping[str, Evaluation], router: str = "cascade") 
     best = "better than both" if over_edge[1] > 0 and over_cloud[1] > 0 else (
         "better than the edge, not than the cloud" if over_edge[1] > 0 else "not better than the edge"
     )  # fmt: skip
+    middle = faster > 1 and cheaper < 1
     alone, both = (cut.value(n, "availability")[0] for n in ("always_cloud", router))
     kept = cut.value(router, "quality")[0] / calm.value(router, "quality")[0]
     return {
@@ -198,11 +204,11 @@ def verdicts(bar: Bar, days: Mapping[str, Evaluation], router: str = "cascade") 
             f"edge {calm.value('always_edge', 'quality')[0]:.1%}, "
             f"cloud {calm.value('always_cloud', 'quality')[0]:.1%}; "
             f"its P95 is {faster:.1f} times shorter than the cloud's, at {cheaper:.0%} of the cost",
-            f"in quality {best}; it wins where quality, time and cost count together",
+            f"in quality {best}" + ("; faster and cheaper than the cloud" if middle else ""),
         ),
         "C29": (
             f"{percent(bar.recovered)} of a gap of {bar.gap[0]:.1f} points recovered with "
-            f"{percent(bar.sent)} of the calls",
+            f"{percent(bar.sent)} of the calls; in the simulated home at {cheaper:.0%} of the cloud's cost",
             "most of it is kept" if bar.kept else "less is kept than was promised",
         ),
         "C30": (

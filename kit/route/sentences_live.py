@@ -51,7 +51,7 @@ def read_evening(seen: Evening) -> Markdown:
         text += f"The cloud was used again {number(after_s)} s after the line was back. "
     return Markdown(
         text + "What the edge answered meanwhile was its own best guess, also where it was not sure: "
-        "service continues, quality does not."
+        "service continues, with a little less quality."
     )
 
 
@@ -59,7 +59,7 @@ def later_table(steps: Sequence[dict[str, Any]]) -> HTML:
     """An offline queue, step by step."""
     return plots.table(
         [
-            {"line": s["line"], "asked": s["asked"], "HTTP": str(s["status"]), "answer": s["said"]}
+            {"line": s["line"], "request": s["asked"], "HTTP": str(s["status"]), "answer": s["said"]}
             for s in steps
         ]
     )

@@ -54,7 +54,7 @@ def herding(ages_s: Sequence[float] = AGES_S, seeds: Sequence[int] = (0, 1)) -> 
 def buffers(
     widths: Sequence[float] = BUFFERS, seeds: Sequence[int] = (0, 1), servers: int = 3, load: float = 0.3
 ) -> dict[str, np.ndarray]:
-    """P95 in ms of latency-based routing by the width of its buffer, and of drawing lots; each [widths]."""
+    """P95 in ms of latency-based routing by the width of its buffer, and of random choice; each [widths]."""
     scenario = alike(servers, load, requests=4000)
     lots_ms = _p95_ms(scenario, routers(servers)["random"], seeds)
     return {

@@ -59,7 +59,15 @@ def open_home(policy: Policy, network: str = "cable_assumed", **settings: Any) -
     """Start a gateway that decides with this very object. Takes some seconds."""
     keep = ExitStack()
     stack = keep.enter_context(
-        gateway.here(policy, cloud=cloud(), network=network, dispatch=HABITS, signals_every_s=0.5, **settings)
+        gateway.here(
+            policy,
+            cloud=cloud(),
+            network=network,
+            dispatch=HABITS,
+            signals_every_s=0.5,
+            edge_tier={"no_command": "answer"},  # and so say how sure it is, as in the simulator
+            **settings,
+        )
     )
     return Home(stack, keep)
 
@@ -176,7 +184,9 @@ def later(text: str, wait_s: float = 10.0) -> list[dict[str, Any]]:
         end, where = time.monotonic() + wait_s, told.headers.get("location", "/healthz")
         while (told := client.get(where)).status_code == 202 and time.monotonic() < end:
             time.sleep(0.1)
-        steps.append({"line": "mended", "asked": where, "status": told.status_code, "said": _content(told)})
+        steps.append(
+            {"line": "mended", "asked": "its ticket", "status": told.status_code, "said": _content(told)}
+        )
     return steps
 
 

@@ -15,7 +15,7 @@ from kit.data import INTENTS
 from kit.policy import Request
 from kit.route.gateway.driver import NoAnswer
 from kit.route.gateway.exits import Exits
-from kit.route.gateway.settings import TierSettings
+from kit.route.gateway.settings import NoCommand, TierSettings
 from kit.route.gateway.wire import Received, WireError
 from kit.serve.schemas import ChatRequest, ClassifyRequest, CompletionRequest
 
@@ -229,18 +229,17 @@ def classified(reply: Reply) -> Reply:
     return reply
 
 
-def command_confidence(reply: Reply) -> float:
-    """How sure a classifier is that it can answer: that this is a command, and which.
+def command_confidence(reply: Reply, no_command: NoCommand) -> float:
+    """How sure a classifier is that its answer will do. What is no command is not its business, however sure
+    it is of that: 0, so that somebody else is asked; unless the settings let it answer so."""
+    passes_on = reply.label == NO_COMMAND and no_command == "pass_on"
+    return 0.0 if passes_on else reply.confidence or 0.0
 
-    What is no command is not its business, however sure it is of that: 0.
-    """
-    return 0.0 if reply.label == NO_COMMAND else reply.confidence or 0.0
 
-
-def as_text(ask: Ask, reply: Reply) -> Reply:
+def as_text(ask: Ask, reply: Reply, no_command: NoCommand = "pass_on") -> Reply:
     """A classification in the form in which the caller asked: the intent is the text."""
     text, model = reply.label or NO_COMMAND, reply.model
-    sure = command_confidence(reply)
+    sure = command_confidence(reply, no_command)
     tokens_in = reply.tokens_in
     counts = {"prompt_tokens": int(tokens_in) if tokens_in == tokens_in else 0, "completion_tokens": 1}
     usage = counts | {"total_tokens": counts["prompt_tokens"] + 1}
@@ -280,7 +279,7 @@ async def call(
         NoAnswer: it brought none.
     """
     if tier.speaks == "classify" and ask.kind != "classify":
-        return as_text(ask, await _intent(exits, tier, request, ask.text, model))
+        return as_text(ask, await _intent(exits, tier, request, ask.text, model), tier.no_command)
     response = await exits.post(tier.name, request, PATHS[ask.kind], ask.wire(model))
     if not ask.stream:
         reply = await read_whole(response)

@@ -28,16 +28,18 @@ from kit.serve.settings import SettingsError
 
 AtLeast0 = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
+NoCommand = Literal["pass_on", "answer"]
 
 
 class TierSettings(BaseModel):
     """One place that can answer.
 
     ``speaks``: "chat" hands requests on as they are; "classify" asks only for the intent of what was said
-    last, and gives it back in the form that the caller asked for. ``model`` is asked when a route names none,
-    ``models`` are all that it serves, ``servers`` how many requests at a time. ``rtt_ms`` and ``service_ms``
-    are believed until they are measured. ``health`` and ``load`` are paths that are asked now and then, if
-    they are not empty.
+    last, and gives it back in the form that the caller asked for; what it takes for no command it passes on
+    (its confidence counts as 0), or answers as it is (``no_command``). ``model`` is asked when a route names
+    none, ``models`` are all that it serves, ``servers`` how many requests at a time. ``rtt_ms`` and
+    ``service_ms`` are believed until they are measured. ``health`` and ``load`` are paths that are asked now
+    and then, if they are not empty.
     """
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
@@ -48,6 +50,7 @@ class TierSettings(BaseModel):
     model: str = ""
     models: tuple[str, ...] = ()
     speaks: Literal["chat", "classify"] = "chat"
+    no_command: NoCommand = "pass_on"
     key: SecretStr = SecretStr("")
     rtt_ms: AtLeast0 = 0.0
     service_ms: AtLeast0 = 0.0
