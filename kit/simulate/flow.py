@@ -154,9 +154,10 @@ class Flow:
                 targets = np.array([w.index[route.target.tier] for route in routes])
             if any(route.fallbacks for route in routes):
                 raise NeedsEvents
-            which = asked.kind == kind
-            drawn = np.searchsorted(np.cumsum(p), u[which], side="right")
-            tier[which] = targets[np.minimum(drawn, len(targets) - 1)]
+            which = asked.kind == kind if len(w.classes) > 1 else slice(None)
+            least = np.cumsum(p)[:-1]  # few, so a look at each is quicker than a search
+            drawn = sum((u[which] >= one for one in least), np.zeros(1, np.int64))
+            tier[which] = targets[drawn]
         return tier
 
     def _decided(self, asked: Requests, piece: slice, cached: np.ndarray, view: FleetView) -> np.ndarray:
@@ -210,22 +211,22 @@ class Flow:
             m = meets[k]
             source = i + (piece.start or 0)  # in the chunk
             row = i + first
-            rows.tier[row] = k
-            rows.arrive_s[row] = rows.asked.at_s[row] + m.up_s[source]
-            rows.down_s[row] = m.down_s[source]
+            at_s = asked.at_s[source]
+            arrive_s = at_s + m.up_s[source]
+            rows.tier[row], rows.arrive_s[row], rows.down_s[row] = k, arrive_s, m.down_s[source]
             cut = w.cut[k]
             if len(cut.begin_s):
-                lost = cut.at(rows.asked.at_s[row])
+                lost = cut.at(at_s)
                 rows.decided[row[lost]] = True
                 rows.cut[row[lost]] = True
-                row, source = row[~lost], source[~lost]
+                row, source, arrive_s = row[~lost], source[~lost], arrive_s[~lost]
             stations = self.stations[k]
             turn = (self.came[k] + np.arange(len(row))) % len(stations)
             self.came[k] += len(row)
             need = [column[source] for column in m.need]
             for s, one in enumerate(stations):
                 mine = slice(None) if len(stations) == 1 else turn == s
-                one.offer(row[mine], rows.arrive_s[row][mine], *(column[mine] for column in need))
+                one.offer(row[mine], arrive_s[mine], *(column[mine] for column in need))
 
     def _advance(self, rows: _Rows, until_s: float) -> None:
         if until_s <= self._now_s:
@@ -350,5 +351,5 @@ def settle(world: World, rows: _Rows, run: Flow) -> Ledger:
         usd=usd,
         weight=known(weight, 0.0),
         how=np.zeros(n, np.int64),
-        asked=np.where(there, 1 << np.maximum(tier, 0), 0),
+        asked=there.astype(np.int64) << np.maximum(tier, 0),
     )
