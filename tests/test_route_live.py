@@ -51,6 +51,15 @@ def test_a_policy_that_names_a_tier_that_is_none_is_said_and_passed_over():
     assert "moon" in row["why"]
 
 
+@pytest.mark.parametrize(("no_command", "by"), [("answer", "edge"), ("pass_on", "cloud")])
+def test_what_is_no_command_is_passed_on_unless_the_edge_may_say_so(no_command, by):
+    sure = Script(model="edge", answers={"": {"label": "NotACommand", "confidence": 0.9}})
+    tier = {"edge_tier": {"no_command": no_command}}
+    with gateway.here(ConfidenceCascade(0.5), edge=sure, cloud=Script(model="big"), **tier) as stack:
+        row = trials.ask(trials.Home(stack, None), ["why is the sky blue?"])[0]
+    assert row["by"] == by
+
+
 def test_a_cut_line_loses_nobody_and_the_cloud_comes_back():
     unsure = Script(model="edge", answers={"": {"label": "TurnOn", "confidence": 0.2}})
     network = {"network": "cable_assumed", "dispatch": trials.HABITS, "signals_every_s": 0.5}
