@@ -121,9 +121,18 @@ def read_simple(evaluation: Evaluation) -> Markdown:
         text += f"{names(same).capitalize()} answer as many right as a simple one, to a tenth of a point. "
     return Markdown(
         text
-        + "In time and money it is the other way round. Queues, latencies and prices say nothing about who "
-        "is right."
+        + f"In P95 {_better(evaluation, won, 'p95_ms')} of these {len(won)} beat the simple ones, in cost "
+        f"{_better(evaluation, won, 'usd_per_1k')}. Queues, latencies and prices do not say who is right."
     )
+
+
+def _better(evaluation: Evaluation, won: Mapping[str, Sequence[str]], measure: str) -> int:
+    """How many of the beaten policies have less of ``measure`` than all that beat them in quality."""
+
+    def value(name: str) -> float:
+        return evaluation.value(name, measure)[0]
+
+    return sum(value(clever) < min(map(value, simple)) for clever, simple in won.items())
 
 
 def _same(evaluation: Evaluation, clever: str) -> bool:

@@ -14,9 +14,9 @@ import uvicorn
 from kit.policy import Policy
 from kit.route.gateway.app import create_app
 from kit.route.gateway.house import House
-from kit.route.gateway.run import START_S, Server, Stack, behind
+from kit.route.gateway.run import START_S, Stack, behind
 from kit.route.gateway.settings import Settings
-from kit.serve.run import free_port
+from kit.serve.run import Server, free_port
 
 
 @dataclass

@@ -17,7 +17,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import httpx
@@ -29,11 +28,10 @@ from kit.route.delays import Delays
 from kit.route.delays import network as links_of
 from kit.route.gateway import policies
 from kit.route.gateway.app import create_app
-from kit.route.gateway.house import House
 from kit.route.gateway.settings import Settings, load
 from kit.route.processes import Proxied, Replayed
 from kit.route.replay import Script
-from kit.serve.run import Started, free_port
+from kit.serve.run import Server, Started, free_port
 from kit.serve.run import started as serving
 from kit.simulate.scenario import Link
 
@@ -41,18 +39,6 @@ START_S = 60.0
 KINDS: dict[str, TierKind] = {"edge": "device", "cloud": "central_cloud"}
 EDGE = 'models = [{name = "edge", kind = "classify", source = "intent.int8"}]\nthreads = 1\n'
 CLOUD = 'models = [{name = "smollm2", kind = "chat", source = "smollm2.int4"}]\n'
-
-
-class Server(uvicorn.Server):
-    """Refuses new requests as soon as it is told to stop, and answers those that run."""
-
-    def __init__(self, config: uvicorn.Config, house: House) -> None:
-        super().__init__(config)
-        self.house = house
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self.house.draining = True
-        super().handle_exit(sig, frame)
 
 
 def run(settings: Settings) -> None:
@@ -73,7 +59,7 @@ def run(settings: Settings) -> None:
     gc.collect()
     gc.freeze()  # what is there now stays: no pause to look through it
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again once it has stopped
-    Server(config, app.state.house).run()
+    Server(config, app.state.house).run()  # it only needs to know that the house is draining
 
 
 @dataclass
